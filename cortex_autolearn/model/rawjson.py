@@ -1,0 +1,146 @@
+"""Values of a JSON object, looked at as the bytes they are written in.
+
+Records pass through this system byte for byte, so most questions about them are asked of bytes: is this value empty,
+where does it stand, which text does it hold. Everything here expects valid JSON in UTF-8, as ``jsonstream`` yields it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Fields = dict[str, msgspec.Raw]
+"""The top level of a JSON object: each key and its value's own bytes."""
+
+_decode: Final = msgspec.json.Decoder().decode
+_decode_fields: Final = msgspec.json.Decoder(Fields).decode
+_EMPTY: Final = frozenset((b"null", b'""', b"[]", b"{}"))
+_KEY: Final = re.compile(r'[\s,{]*("(?:[^"\\]|\\.)*")\s*:\s*', re.DOTALL)
+_MAX_DIGITS: Final = 400
+_QUOTE: Final = 0x22
+_BACKSLASH: Final = b"\\"
+_OPEN_LIST: Final = 0x5B
+_OPEN_OBJECT: Final = 0x7B
+
+
+class Place(NamedTuple):
+    """Where a value may stand: its dotted path, the top-level key, and the keys below that."""
+
+    path: str
+    top: str
+    below: tuple[str, ...]
+
+
+def places(paths: tuple[str, ...]) -> tuple[Place, ...]:
+    """Split dotted paths into places."""
+    return tuple(Place(path, path.split(".")[0], tuple(path.split(".")[1:])) for path in paths)
+
+
+def is_empty(raw: bytes) -> bool:
+    """Tell whether a value counts as absent: null, empty text, list or object, or an object of such."""
+    if raw in _EMPTY:
+        return True
+    if raw[0] == _OPEN_LIST:
+        return not raw[1:-1].strip()
+    if raw[0] == _OPEN_OBJECT:
+        return all(is_empty(bytes(value)) for value in _decode_fields(raw).values())
+    return False
+
+
+def value_at(place: Place, fields: Fields) -> bytes | None:
+    """Return the value at a place whose top-level key exists; None where there is none or it is empty."""
+    return first((place,), fields)[1]
+
+
+def first(candidates: tuple[Place, ...], fields: Fields) -> tuple[str | None, bytes | None]:
+    """Return path and value of the first candidate that is present and not empty.
+
+    Every candidate's top-level key must exist in ``fields``.
+    """
+    for path, top, below in candidates:
+        raw = bytes(fields[top])
+        # Most values are a text or a number at the top level: settled without another call.
+        if not below and len(raw) > 2 and (raw[0] == _QUOTE or raw[0] < _OPEN_LIST):
+            return path, raw
+        found = _descend(raw, below) if below else raw
+        if found is not None and not is_empty(found):
+            return path, found
+    return None, None
+
+
+def _descend(raw: bytes, keys: tuple[str, ...]) -> bytes | None:
+    for key in keys:
+        # Looking for the text of the key is far cheaper than decoding, and most records lack it.
+        if raw[0] != _OPEN_OBJECT or (key.encode() not in raw and _BACKSLASH not in raw):
+            return None
+        found = _decode_fields(raw).get(key)
+        if found is None:
+            return None
+        raw = bytes(found)
+    return raw
+
+
+def text_of(raw: bytes) -> str:
+    """Return a value as text: a string's own, anything else as compact JSON."""
+    if raw[0] == _QUOTE:
+        text: str = _decode(raw)
+        return text
+    return msgspec.json.format(raw, indent=-1).decode()
+
+
+def scalar_text(raw: bytes) -> str | None:
+    """Return a string's text or a number's digits; None for any other value."""
+    if raw[0] == _QUOTE:
+        text: str = _decode(raw)
+        return text
+    return raw.decode() if raw[0] in b"-0123456789" else None
+
+
+def number(raw: bytes) -> int | float | None:
+    """Return a JSON number; None for any other value, and for one of absurd length or that no float can hold."""
+    if raw[0] not in b"-0123456789" or len(raw) > _MAX_DIGITS:
+        return None
+    value: int | float = _decode(raw)
+    return value if -1e300 < value < 1e300 else None
+
+
+def text_at(path: str | None, fields: Fields) -> str | None:
+    """Return the text that stands at a dotted path; None where there is none or it is empty."""
+    if path is None:
+        return None
+    (place,) = places((path,))
+    raw = value_at(place, fields) if place.top in fields else None
+    return None if raw is None else text_of(raw)
+
+
+def repeated_key(raw: bytes) -> str | None:
+    """Return the first top-level key that stands twice in ``raw``, or None."""
+    seen: set[str] = set()
+    for key, _, _ in spans(raw):
+        if key in seen:
+            return key
+        seen.add(key)
+    return None
+
+
+def spans(raw: bytes) -> Iterator[tuple[str, int, int]]:
+    """Yield every top-level key of an object with the byte range of its value, in order and repeated ones too."""
+    text = raw.decode()
+    one_byte_each = len(text) == len(raw)
+    # Numbers are passed over, not read: Python refuses integers of more than 4,300 digits.
+    scan = json.JSONDecoder(strict=False, parse_int=len, parse_float=len, parse_constant=len).raw_decode
+    position = 0
+    while (match := _KEY.match(text, position)) is not None:
+        start = match.end()
+        _, position = scan(text, start)
+        key: str = json.loads(match[1])
+        if one_byte_each:
+            yield key, start, position
+        else:
+            yield key, len(text[:start].encode()), len(text[:position].encode())
