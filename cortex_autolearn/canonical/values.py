@@ -1,0 +1,154 @@
+"""What single values mean: statuses, scores, retry counts, errors, outputs.
+
+Each reader takes the candidates that exist in a record, in the table's order, and notes oddities in ``flags``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from cortex_autolearn.model import layout, rawjson
+from cortex_autolearn.model.rawjson import Fields, Place, first, value_at
+from cortex_autolearn.model.records import CANCELLED, COMPLETED, FAILED
+
+OUTPUT_CHARS_CAP: Final = 100
+"""Visible characters of an output are counted up to this many."""
+
+Number = int | float
+
+_FINAL_WORDS: Final = {
+    **dict.fromkeys(("completed", "complete", "success", "succeeded", "done"), COMPLETED),
+    **dict.fromkeys(("failed", "failure", "error", "timeout", "timed_out", "zombie", "stuck", "killed"), FAILED),
+    **dict.fromkeys(("cancelled", "canceled", "skipped"), CANCELLED),
+}
+_PLACEHOLDERS: Final = frozenset(
+    "null none nil undefined n/a na ok okay done success true false yes no - -- ... tbd todo {} [] '' \"\"".split()
+)
+_NOT_PLAIN: Final = bytes(range(33)) + bytes(range(127, 256))
+_OPEN_LIST: Final = 0x5B
+_MAX_MEASURE: Final = 1e15  # a duration or a price beyond this is no measurement
+_MAX_RETRIES: Final = 1_000_000
+
+_decode_list: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def text(candidates: tuple[Place, ...], fields: Fields, flags: list[str]) -> str | None:
+    """Read a name or a word; a number counts as its digits, anything else as nothing."""
+    _, raw = first(candidates, fields)
+    return None if raw is None else rawjson.scalar_text(raw)
+
+
+def status(candidates: tuple[Place, ...], fields: Fields, flags: list[str]) -> str | None:
+    """Read a status: lower case, the fleet's words for a final one unified."""
+    _, raw = first(candidates, fields)
+    written = None if raw is None else rawjson.scalar_text(raw)
+    word = "" if written is None else written.strip().lower()
+    if not word:
+        flags.append("no_status" if raw is None else "status_unreadable")
+        return None
+    return _FINAL_WORDS.get(word, word)
+
+
+def master_name(text: str | None) -> str | None:
+    """Normalise a master's name to ``<name>-master``; None where the text cannot be one."""
+    if text is None:
+        return None
+    name = text.strip().lower().removesuffix("-master").removesuffix("-agent")
+    full = f"{name}-master"
+    return full if layout.is_safe_name(name) and layout.is_safe_name(full) else None
+
+
+def error(candidates: tuple[Place, ...], fields: Fields, flags: list[str]) -> str | None:
+    """Read what went wrong, as text; of a list of errors the first that is not empty."""
+    for place in candidates:
+        raw = value_at(place, fields)
+        if raw is not None and place.top == "errors" and raw[0] == _OPEN_LIST:
+            raw = next((bytes(one) for one in _decode_list(raw) if not rawjson.is_empty(bytes(one))), None)
+        if raw == b"false":
+            flags.append("error_is_false")  # "no error", said as a boolean
+        elif raw is not None:
+            return rawjson.text_of(raw)
+    return None
+
+
+def retries(candidates: tuple[Place, ...], fields: Fields, flags: list[str]) -> int | None:
+    """Read how often a task was tried again; None where nothing tells."""
+    path, raw = first(candidates, fields)
+    if raw is None:
+        return None
+    value = rawjson.number(raw)
+    if value is None:
+        value = number_in_text(raw)
+        flags.append("retries_unreadable" if value is None else "retries_as_text")
+    count = 0 if value is None else int(min(value, _MAX_RETRIES))
+    return max(0, count - 1 if path == "attempts" else count)
+
+
+def cost_usd(candidates: tuple[Place, ...], fields: Fields, flags: list[str]) -> Number | None:
+    """Read what a task cost, in US dollars."""
+    _, raw = first(candidates, fields)
+    if raw is None:
+        return None
+    value = rawjson.number(raw)
+    if value is None or not 0 <= value < _MAX_MEASURE:
+        flags.append("cost_unreadable")
+        return None
+    return value
+
+
+def seconds(raw: bytes, divisor: int, flags: list[str]) -> Number | None:
+    """Read a measured duration; ``divisor`` turns its unit into seconds."""
+    value = rawjson.number(raw)
+    if value is None and (value := number_in_text(raw)) is not None:
+        flags.append("duration_as_text")
+    if value is None or not 0 <= value < _MAX_MEASURE:
+        flags.append("duration_unreadable")
+        return None
+    return value if divisor == 1 else value / divisor
+
+
+def minutes(raw: bytes) -> Number | None:
+    """Read a positive duration in minutes and return its seconds; 0 is a placeholder."""
+    value = rawjson.number(raw)
+    return value * 60 if value is not None and 0 < value < _MAX_MEASURE else None
+
+
+def number_in_text(raw: bytes) -> Number | None:
+    """Read a number that a shell script wrote as text (``jq --arg`` makes those)."""
+    written = (rawjson.scalar_text(raw) or "").strip()
+    if not written or not written.isascii():
+        return None
+    try:
+        return rawjson.number(written.encode())
+    except msgspec.DecodeError:
+        return None
+
+
+def meaningful_chars(raw: bytes) -> int:
+    """Count the visible characters of an output up to :data:`OUTPUT_CHARS_CAP`; a placeholder has none.
+
+    Visible are all but Unicode's separators (Z*) and controls (C*), which is what ``str.isprintable`` says of every
+    character except the space.
+    """
+    head = raw[1 : 3 * OUTPUT_CHARS_CAP]
+    # Enough plain ASCII at the beginning settles it; an escape may take six bytes and show nothing.
+    if len(head.translate(None, _NOT_PLAIN)) - 6 * head.count(b"\\") > OUTPUT_CHARS_CAP:
+        return OUTPUT_CHARS_CAP
+    written = rawjson.text_of(raw)
+    # White space is all separators and controls; where nothing else is unprintable, what is left is visible.
+    solid = "".join(written[: 3 * OUTPUT_CHARS_CAP].split())
+    if not solid.isprintable() or (len(solid) < OUTPUT_CHARS_CAP and len(written) > 3 * OUTPUT_CHARS_CAP):
+        return _count_visible(written)
+    return 0 if solid.lower() in _PLACEHOLDERS else min(len(solid), OUTPUT_CHARS_CAP)
+
+
+def _count_visible(written: str) -> int:
+    seen = 0
+    for character in written:
+        if character != " " and character.isprintable():
+            seen += 1
+            if seen == OUTPUT_CHARS_CAP:
+                break
+    return seen
