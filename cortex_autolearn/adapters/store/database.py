@@ -1,0 +1,288 @@
+"""Opens the state and runs transactions on it.
+
+One writer at a time, whichever process it lives in: a transaction holds the writer's ``flock`` from its beginning to
+its end, so that what it appends to files and what it commits belong together. Readers never wait (WAL).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import sqlite3
+import threading
+from contextlib import contextmanager
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from cortex_autolearn.adapters import files
+from cortex_autolearn.adapters.store.collecting import CollectingTables
+from cortex_autolearn.adapters.store.outputs import Outputs
+from cortex_autolearn.adapters.store.refining import RefiningTables
+from cortex_autolearn.adapters.store.running import RunningTables
+from cortex_autolearn.model import instants, layout
+from cortex_autolearn.ports import BoundaryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from cortex_autolearn.ports import Clock
+
+_BUSY_TIMEOUT_S: Final = 60
+_CACHE_KIB: Final = 8_192
+_MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
+
+
+class Reading(RefiningTables, CollectingTables, RunningTables):
+    """Every room's questions on one connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+
+class Transaction(Reading):
+    """What one transaction may do: change rows, append to and replace files, tell what happened."""
+
+    def __init__(self, connection: sqlite3.Connection, outputs: Outputs, clock: Clock) -> None:
+        super().__init__(connection)
+        self._files = outputs
+        self._clock = clock
+        self.told = False
+
+    def append(self, relative: str, data: bytes) -> int:
+        """Append bytes to an output file and return their offset; committed with this transaction."""
+        return self._files.append(relative, data)
+
+    def stage(self, relative: str, data: Iterable[bytes]) -> None:
+        """Write the successor of an output file; it takes its place when this transaction has committed."""
+        self._files.stage(relative, data)
+
+    def output_length(self, relative: str) -> int:
+        """Return an output file's committed length plus what this transaction appended to it."""
+        return self._files.length(relative)
+
+    def event(self, event: str, **body: Any) -> int:
+        """Record that something happened; returns its sequence number."""
+        self.told = True
+        now = instants.to_text(self._clock.now())
+        cursor = self.connection.execute(
+            "INSERT INTO events (timestamp, event, body) VALUES (?, ?, ?)",
+            (now, event, orjson.dumps(body, default=str).decode()),
+        )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+
+class Store:
+    """The state below one ROOT.
+
+    Arguments:
+        tree: the files below ROOT.
+        clock: tells the time that events are stamped with.
+        on_trouble: called with a :class:`BoundaryError` that is worth a log line but stops nothing.
+
+    Raises:
+        BoundaryError: the database cannot be opened, is no database, or was written by a newer version.
+    """
+
+    def __init__(self, tree: files.Tree, clock: Clock, on_trouble: Callable[[BoundaryError], None]) -> None:
+        self._tree = tree
+        self._clock = clock
+        self._on_trouble = on_trouble
+        self._path = tree.path(layout.STATE)
+        self._lock = threading.RLock()
+        with files.wrap("create the folder of", self._path):
+            files.make_folder(self._path.parent)
+        with files.wrap("open", tree.path(layout.WRITER_LOCK)):
+            self._flock = os.open(tree.path(layout.WRITER_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            with self._exclusive(), _database_errors(self._path):
+                self._connection = _connect(self._path)
+                _migrate(self._connection, self._path)
+                outputs = self._outputs()
+                outputs.publish()
+                outputs.cut_back()
+        except BaseException:
+            os.close(self._flock)
+            raise
+
+    def close(self) -> None:
+        """Close the database; nothing may be running on it."""
+        with self._lock:
+            self._connection.close()
+            os.close(self._flock)
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """Run one transaction: all of it is committed with the files it wrote, or nothing is.
+
+        Raises:
+            BoundaryError: a file or the database refused; nothing was committed.
+        """
+        with self._exclusive():
+            with _database_errors(self._path):
+                outputs = self._outputs()
+                outputs.publish()
+                transaction = Transaction(self._connection, outputs, self._clock)
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield transaction
+                    outputs.sync()
+                    self._connection.execute("COMMIT")
+                except BaseException:
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
+                    outputs.abandon()
+                    raise
+                outputs.close()
+                outputs.publish()
+            if transaction.told:
+                self._flush_events()
+
+    @contextmanager
+    def read(self) -> Iterator[Reading]:
+        """Look at one consistent state, without waiting for a writer."""
+        with _database_errors(self._path):
+            connection = _connect(self._path, for_reading=True)
+            try:
+                connection.execute("BEGIN")
+                yield Reading(connection)
+            finally:
+                connection.close()
+
+    def flush_events(self) -> None:
+        """Copy events to the events file that a killed process did not; done by every transaction as well."""
+        with self._exclusive():
+            self._flush_events()
+
+    def _outputs(self) -> Outputs:
+        return Outputs(self._connection, self._tree)
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        with self._lock:
+            fcntl.flock(self._flock, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._flock, fcntl.LOCK_UN)
+
+    def _flush_events(self) -> None:
+        """Append what the events file lacks. A refusal is reported and made up for by the next flush."""
+        try:
+            path = self._tree.path(layout.EVENTS)
+            with files.wrap("append to", path):
+                files.make_folder(path.parent)
+                opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+                try:
+                    self._copy_events(opened)
+                finally:
+                    os.close(opened)
+        except BoundaryError as error:
+            self._on_trouble(error)
+
+    def _copy_events(self, opened: int) -> None:
+        flushed = self._connection.execute("SELECT value FROM meta WHERE key = 'events_flushed'").fetchone()
+        newest = self._connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
+        end, last = _last_event(opened)
+        # A number beyond ours is another state's, whose file this was.
+        done = max(last if last <= newest else 0, 0 if flushed is None else int(flushed[0]))
+        rows = self._connection.execute(
+            "SELECT seq, timestamp, event, body FROM events WHERE seq > ? ORDER BY seq", (done,)
+        ).fetchall()
+        if not rows:
+            return
+        lines = b"".join(event_line(*row) + b"\n" for row in rows)
+        os.ftruncate(opened, end)
+        written = 0
+        while written < len(lines):
+            written += os.pwrite(opened, lines[written:], end + written)
+        os.fsync(opened)
+        with self._connection:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO meta (key, value) VALUES ('events_flushed', ?)", (rows[-1][0],)
+            )
+
+
+def event_line(seq: int, timestamp: str, event: str, body: str) -> bytes:
+    """Return an event as one JSON line, without the line feed."""
+    return orjson.dumps({"event": event, "timestamp": timestamp, "seq": seq, **orjson.loads(body)})
+
+
+def _last_event(opened: int) -> tuple[int, int]:
+    """Return where the events file's last whole line ends, and that line's ``seq``; 0 where there is none."""
+    size = os.fstat(opened).st_size
+    block = 1 << 16
+    while True:
+        start = max(0, size - block)
+        tail = os.pread(opened, size - start, start)
+        end = tail.rfind(b"\n") + 1
+        line = tail[tail.rfind(b"\n", 0, end - 1) + 1 : end] if end else b""
+        if start == 0 or (end and len(line) < end):
+            break
+        block *= 4
+    try:
+        return start + end, int(orjson.loads(line)["seq"]) if line.strip() else 0
+    except (ValueError, KeyError, TypeError):
+        return size if end else start + end, 0
+
+
+def _connect(path: Path, *, for_reading: bool = False) -> sqlite3.Connection:
+    with _database_errors(path):
+        connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        try:
+            if not for_reading:
+                # Changing it is the one thing that does not wait for others; once changed, it is the file's own.
+                connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the database to this version's schema: numbered scripts, each in a transaction of its own."""
+    scripts = sorted(
+        (int(match[1]), entry.read_text())
+        for entry in resources.files(f"{__package__}.schema").iterdir()
+        if (match := _MIGRATION.fullmatch(entry.name))
+    )
+    with _database_errors(path):
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version > scripts[-1][0]:
+            raise BoundaryError(
+                "open",
+                str(path),
+                f"its schema is version {version}, this package knows {scripts[-1][0]}",
+                hint="Install the cortex-autolearn that wrote it, or a newer one",
+                retryable=False,
+            )
+        for number, script in scripts:
+            if number > version:
+                connection.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+
+
+@contextmanager
+def _database_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        text = str(error)
+        hint, retryable = "Look at the disk and at the permissions of its folder", False
+        if "full" in text or "disk I/O" in text:
+            hint = "Free space on this file system; nothing was committed, and the next run continues"
+        elif "locked" in text:
+            hint, retryable = "Another process holds it for long: see who has it open", True
+        elif "readonly" in text or "unable to open" in text:
+            hint = "Check who owns it and its folder, and under which user this runs"
+        raise BoundaryError("use the state", str(path), text, hint=hint, retryable=retryable) from error
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError):
+            raise  # ours: a bug
+        hint = "Restore it from a backup, or move it away: bronze is read again, and what was collected is kept aside"
+        raise BoundaryError("use the state", str(path), str(error), hint=hint, retryable=False) from error

@@ -1,0 +1,34 @@
+"""Asks about many values at once.
+
+Values are bound, never put into JSON: SQLite ends a JSON string at U+0000, and a task id may hold one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator
+
+_AT_ONCE: Final = 512
+
+
+def rows_for(
+    connection: sqlite3.Connection, query: str, values: Iterable[Any], *others: Any
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a query for many values.
+
+    Arguments:
+        connection: where to ask.
+        query: SQL with ``{many}`` where the list of values stands, after every other placeholder.
+        values: any number of them; repeated ones are asked for once a portion.
+        others: the values of the other placeholders.
+    """
+    portion = list(values)
+    for start in range(0, len(portion), _AT_ONCE):
+        chosen = portion[start : start + _AT_ONCE]
+        # Filled up to a few sizes, so that few statements are prepared, and those once.
+        size = 16 if len(chosen) <= 16 else _AT_ONCE
+        chosen += chosen[-1:] * (size - len(chosen))
+        yield from connection.execute(query.format(many=",".join("?" * size)), (*others, *chosen))

@@ -1,0 +1,185 @@
+"""Files that are committed together with the state.
+
+An append goes to the file first; the transaction then commits the new length. What stands beyond the committed length
+was never committed and is cut back: when the state is opened, and before the next append. A file that is new or
+rewritten whole is written to a temporary file first; the transaction commits its length together with its name, and
+the rename follows: if a kill comes between, the next transaction finds the name and renames. So at every instant the
+file (or its staged successor) and the rows that point into it agree, and a file without a row is never ours: it is set
+aside, not overwritten.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from cortex_autolearn.adapters import files
+from cortex_autolearn.ports import OutputDamagedError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_MAX_OPEN: Final = 128  # one step may touch many days, and file descriptors are few
+_FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class Outputs:
+    """The files of one transaction: opened on first use, fsynced by :meth:`sync`, always closed."""
+
+    def __init__(self, connection: sqlite3.Connection, tree: files.Tree) -> None:
+        self._connection = connection
+        self._tree = tree
+        self._open: dict[str, int] = {}
+        self._lengths: dict[str, int] = {}
+        self._begun: dict[str, list[bytes]] = {}
+        self._staged: list[Path] = []
+        self._rewritten: set[str] = set()
+
+    def append(self, relative: str, data: bytes) -> int:
+        """Append bytes and return the offset they start at.
+
+        Raises:
+            OutputDamagedError: the file is shorter than what was committed of it.
+            BoundaryError: it cannot be written.
+        """
+        assert relative not in self._rewritten, "a file that is staged is not appended to in the same transaction"
+        if relative in self._begun or self._committed(relative) is None:
+            self._begun.setdefault(relative, []).append(data)
+            start = self._lengths.get(relative, 0)
+        else:
+            start = self._open_at_end(relative)
+            with files.wrap("append to", relative):
+                _write_at(self._open[relative], data, start)
+        self._lengths[relative] = start + len(data)
+        return start
+
+    def length(self, relative: str) -> int:
+        """Return the committed length of a file plus what this transaction appended."""
+        if relative in self._lengths:
+            return self._lengths[relative]
+        return self._committed(relative) or 0
+
+    def stage(self, relative: str, data: Iterable[bytes]) -> None:
+        """Write the successor of a file; it takes its place after the transaction has committed."""
+        self.close(relative)
+        path = self._tree.path(relative)
+        if self._committed(relative) is None:
+            self._set_aside(path)
+        temporary = files.stage(path, data)
+        self._staged.append(temporary)
+        self._rewritten.add(relative)
+        with files.wrap("read", temporary):
+            length = temporary.stat().st_size
+        self._connection.execute(
+            "INSERT INTO outputs (path, length, staged) VALUES (?, ?, ?) "
+            "ON CONFLICT (path) DO UPDATE SET length = excluded.length, staged = excluded.staged",
+            (relative, length, temporary.name),
+        )
+
+    def cut_back(self) -> None:
+        """Cut every output file back to its committed length."""
+        for relative, length in self._connection.execute("SELECT path, length FROM outputs").fetchall():
+            if self._tree.size(relative) > length:
+                path = self._tree.path(relative)
+                with files.wrap("cut back", path):
+                    opened = os.open(path, _FLAGS)
+                    try:
+                        os.ftruncate(opened, length)
+                    finally:
+                        os.close(opened)
+
+    def sync(self) -> None:
+        """Make every appended byte durable and note the new lengths in the transaction."""
+        begun, self._begun = self._begun, {}
+        for relative, parts in begun.items():
+            self.stage(relative, parts)
+        self._sync_open()
+        self._connection.executemany(
+            "UPDATE outputs SET length = ? WHERE path = ?",
+            [(length, relative) for relative, length in self._lengths.items()],
+        )
+
+    def close(self, relative: str | None = None) -> None:
+        """Close one file, or all."""
+        for name in [relative] if relative is not None else list(self._open):
+            opened = self._open.pop(name, None)
+            self._lengths.pop(name, None)
+            self._begun.pop(name, None)
+            if opened is not None:
+                os.close(opened)
+
+    def abandon(self) -> None:
+        """Remove what was staged by a transaction that did not commit."""
+        self.close()
+        # A commit that failed may yet have happened: what the state names is needed.
+        rows = self._connection.execute("SELECT staged FROM outputs WHERE staged IS NOT NULL")
+        named = {name for (name,) in rows}
+        for temporary in self._staged:
+            if temporary.name not in named:
+                temporary.unlink(missing_ok=True)
+
+    def publish(self) -> None:
+        """Rename every staged file to its place, this transaction's and those of a killed process."""
+        rows = self._connection.execute("SELECT path, staged FROM outputs WHERE staged IS NOT NULL").fetchall()
+        if not rows:
+            return
+        for relative, staged in rows:
+            path = self._tree.path(relative)
+            # It may have been renamed already, by a process that was killed before the row said so.
+            with files.wrap("replace", path), suppress(FileNotFoundError):
+                os.rename(path.with_name(staged), path)
+            files.fsync_dir(path.parent)
+        with self._connection:
+            self._connection.execute("UPDATE outputs SET staged = NULL WHERE staged IS NOT NULL")
+
+    def _committed(self, relative: str) -> int | None:
+        row = self._connection.execute("SELECT length FROM outputs WHERE path = ?", (relative,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def _set_aside(self, path: Path) -> None:
+        """Give a file that is not ours, and stands where ours belongs, a name under which nobody takes it for ours."""
+        with files.wrap("set aside", path), suppress(FileNotFoundError):
+            os.rename(path, path.with_name(f"{path.name}.orphan-{path.lstat().st_mtime_ns}"))
+
+    def _open_at_end(self, relative: str) -> int:
+        """Open a file on its first append, cut back what was never committed, and return where it ends."""
+        if relative in self._open:
+            return self._lengths[relative]
+        length = self.length(relative)
+        path = self._tree.path(relative)
+        with files.wrap("open for appending", path):
+            files.make_folder(path.parent)
+            opened = os.open(path, _FLAGS | os.O_CREAT, 0o644)
+        try:
+            with files.wrap("open for appending", path):
+                size = os.fstat(opened).st_size
+                if size > length:
+                    os.ftruncate(opened, length)
+            if size < length:
+                raise OutputDamagedError(relative, length, size)
+        except BaseException:
+            os.close(opened)
+            raise
+        if len(self._open) >= _MAX_OPEN:
+            self._sync_open()
+        self._open[relative] = opened
+        self._lengths[relative] = length
+        return length
+
+    def _sync_open(self) -> None:
+        """Make what was appended so far durable and close its files; their lengths stay noted."""
+        for relative, opened in self._open.items():
+            with files.wrap("sync", relative):
+                os.fsync(opened)
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+
+def _write_at(opened: int, data: bytes, start: int) -> None:
+    view = memoryview(data)
+    written = 0
+    while written < len(view):
+        written += os.pwrite(opened, view[written:], start + written)

@@ -1,0 +1,121 @@
+"""What the daemon asks of the state: which runs there were, which slots are done, and what happened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from cortex_autolearn.model.runs import Run
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_COLUMNS: Final = "run_id, job, trigger, slot, started_us, ended_us, result, counts"
+_KEPT_RUNS: Final = 1_000
+
+
+class RunningTables:
+    """Questions and changes about runs, slots and events; one connection, inside whatever transaction it is in."""
+
+    connection: sqlite3.Connection
+
+    def begin_run(self, run: Run) -> None:
+        """Note that a run began; with a slot, that the slot is being run."""
+        self.connection.execute(
+            f"INSERT INTO runs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (*run[:-1], orjson.dumps(run.counts).decode()),
+        )
+        if run.slot is not None:
+            self.connection.execute(
+                "INSERT INTO slots (job, slot, run_id) VALUES (?, ?, ?) "
+                "ON CONFLICT (job, slot) DO UPDATE SET run_id = excluded.run_id, ended_us = NULL",
+                (run.job, run.slot, run.run_id),
+            )
+
+    def count_run(self, run_id: str, counts: dict[str, Any]) -> None:
+        """Store what a run did so far, in the transaction that did it."""
+        self.connection.execute("UPDATE runs SET counts = ? WHERE run_id = ?", (orjson.dumps(counts).decode(), run_id))
+
+    def end_run(self, run_id: str, result: str, ended_us: int) -> None:
+        """Note how a run ended; its slot is done then, unless it was interrupted: such a slot is run again."""
+        self.connection.execute("UPDATE runs SET ended_us = ?, result = ? WHERE run_id = ?", (ended_us, result, run_id))
+        if result != "interrupted":
+            self.connection.execute("UPDATE slots SET ended_us = ? WHERE run_id = ?", (ended_us, run_id))
+        self.connection.execute(
+            "DELETE FROM runs WHERE ended_us IS NOT NULL AND slot IS NULL AND started_us < coalesce((SELECT started_us "
+            "FROM runs AS kept WHERE kept.job = runs.job ORDER BY started_us DESC LIMIT 1 OFFSET ?), 0) "
+            "AND job = (SELECT job FROM runs WHERE run_id = ?)",
+            (_KEPT_RUNS, run_id),
+        )
+
+    def unfinished_runs(self, job: str) -> list[Run]:
+        """Return runs of a job that never ended: their process was killed, or is still at it."""
+        rows = self.connection.execute(
+            f"SELECT {_COLUMNS} FROM runs WHERE job = ? AND ended_us IS NULL ORDER BY started_us", (job,)
+        )
+        return [_run(row) for row in rows]
+
+    def last_run(self, job: str) -> Run | None:
+        """Return the newest run of a job that has ended."""
+        row = self.connection.execute(
+            f"SELECT {_COLUMNS} FROM runs WHERE job = ? AND ended_us IS NOT NULL ORDER BY started_us DESC LIMIT 1",
+            (job,),
+        ).fetchone()
+        return None if row is None else _run(row)
+
+    def slot_done(self, job: str, slot: str) -> bool:
+        """Tell whether a slot's run has ended."""
+        row = self.connection.execute("SELECT ended_us FROM slots WHERE job = ? AND slot = ?", (job, slot)).fetchone()
+        return row is not None and row[0] is not None
+
+    def run_totals(self) -> dict[tuple[str, str], int]:
+        """Return how many kept runs of each job ended with each result."""
+        rows = self.connection.execute(
+            "SELECT job, result, count(*) FROM runs WHERE ended_us IS NOT NULL GROUP BY job, result"
+        )
+        return {(job, result): count for job, result, count in rows}
+
+    def events_after(self, seq: int, kind: str | None = None, limit: int = 1_000) -> list[tuple[int, str, str, str]]:
+        """Return events with a higher sequence number, oldest first: (seq, timestamp, event, body as JSON)."""
+        return self.connection.execute(
+            "SELECT seq, timestamp, event, body FROM events WHERE seq > ?1 AND (?2 IS NULL OR event = ?2) "
+            "ORDER BY seq LIMIT ?3",
+            (seq, kind, limit),
+        ).fetchall()
+
+    def last_events(self, limit: int, kind: str | None = None) -> list[tuple[int, str, str, str]]:
+        """Return the newest events, oldest of them first: (seq, timestamp, event, body as JSON)."""
+        return self.connection.execute(
+            "SELECT * FROM (SELECT seq, timestamp, event, body FROM events WHERE ?2 IS NULL OR event = ?2 "
+            "ORDER BY seq DESC LIMIT ?1) ORDER BY seq",
+            (limit, kind),
+        ).fetchall()
+
+    def last_event_seq(self) -> int:
+        """Return the highest sequence number given so far; 0 where nothing happened yet."""
+        return int(self.connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+
+    def waiting_tasks(self) -> int:
+        """Return how many final tasks have not met the collector's rule."""
+        row = self.connection.execute(
+            "SELECT count(*) FROM tasks WHERE final AND id > coalesce((SELECT value FROM meta WHERE key = 'gated'), 0)"
+        ).fetchone()
+        return int(row[0])
+
+    def task_totals(self) -> tuple[int, int, int, int]:
+        """Return how many tasks there are, how many are final, completed, and completed with a quality score."""
+        row = self.connection.execute(
+            "SELECT count(*), coalesce(sum(final), 0), coalesce(sum(status = 'completed'), 0), "
+            "coalesce(sum(status = 'completed' AND quality IS NOT NULL), 0) FROM tasks"
+        ).fetchone()
+        return int(row[0]), int(row[1]), int(row[2]), int(row[3])
+
+    def quarantine_counts(self) -> dict[str, int]:
+        """Return how many stretches and objects are in quarantine for each reason, the commonest first."""
+        rows = self.connection.execute("SELECT reason, count(*) FROM quarantined GROUP BY reason ORDER BY 2 DESC, 1")
+        return dict(rows.fetchall())
+
+
+def _run(row: tuple[Any, ...]) -> Run:
+    return Run._make((*row[:-1], orjson.loads(row[-1])))

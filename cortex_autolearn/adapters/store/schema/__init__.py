@@ -1,0 +1,1 @@
+"""The numbered scripts that make up the schema; applied in order, each once."""

@@ -1,0 +1,419 @@
+"""The state and the files that are committed with it: all of a transaction or nothing, also for whoever comes next."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import NOW, Rooms, events, good, quick_folder
+
+from cortex_autolearn.adapters.files import Tree
+from cortex_autolearn.adapters.store import Store
+from cortex_autolearn.model import layout
+from cortex_autolearn.ports import BoundaryError, OutputDamagedError
+from cortex_autolearn.testing import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+FILE = f"{layout.QUARANTINE}/20251127.jsonl"
+OTHER = f"{layout.OUTCOMES}/training/20251127.jsonl"
+
+
+class CutOffError(Exception):
+    """What a test raises in the middle of a transaction."""
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    with quick_folder() as path:
+        yield path
+
+
+def opened(root: Path, troubles: list[BoundaryError] | None = None) -> Store:
+    return Store(Tree(root), FakeClock(NOW), ([] if troubles is None else troubles).append)
+
+
+@pytest.fixture
+def store(root: Path) -> Iterator[Store]:
+    made = opened(root)
+    yield made
+    made.close()
+
+
+def open_and_close(root: Path) -> None:
+    """Do what every process does that starts, and nothing else."""
+    opened(root).close()
+
+
+class TestAppending:
+    def test_what_is_appended_is_committed_with_the_transaction(self, root: Path, store: Store) -> None:
+        """Positions follow each other, within a transaction and between transactions."""
+        with store.write() as transaction:
+            assert transaction.append(FILE, b"one\n") == 0
+            assert transaction.append(FILE, b"two\n") == 4
+            assert transaction.output_length(FILE) == 8
+        with store.write() as transaction:
+            assert transaction.append(FILE, b"three\n") == 8
+        assert (root / FILE).read_bytes() == b"one\ntwo\nthree\n"
+
+    def test_what_was_not_committed_is_cut_before_the_next_append(self, root: Path, store: Store) -> None:
+        """A transaction that failed leaves nothing that counts."""
+        with store.write() as transaction:
+            transaction.append(FILE, b"one\n")
+        with pytest.raises(CutOffError), store.write() as transaction:
+            transaction.append(FILE, b"never\n")
+            transaction.append(OTHER, b"never\n")
+            transaction.event("medallion_run")
+            raise CutOffError
+        with store.write() as transaction:
+            assert transaction.append(FILE, b"two\n") == 4
+            assert transaction.append(OTHER, b"first\n") == 0
+        assert (root / FILE).read_bytes() == b"one\ntwo\n"
+        assert (root / OTHER).read_bytes() == b"first\n"
+        assert events(root) == []
+
+    def test_what_was_not_committed_is_cut_when_the_state_is_opened(self, root: Path, store: Store) -> None:
+        """Nobody needs to append to that very file: a reader of it sees no line that was never committed."""
+        with store.write() as transaction:
+            transaction.append(FILE, b"one\n")
+        with (root / FILE).open("ab") as file:
+            file.write(b"what a killed process left\n")
+        (root / OTHER).parent.mkdir(parents=True)
+        with pytest.raises(CutOffError), store.write() as transaction:
+            transaction.append(OTHER, b"never\n")
+            raise CutOffError
+        open_and_close(root)
+        assert (root / FILE).read_bytes() == b"one\n"
+        assert not (root / OTHER).exists() or (root / OTHER).read_bytes() == b""
+
+    @pytest.mark.parametrize("damage", ["removed", "cut"])
+    def test_a_committed_file_that_lost_bytes_is_told(self, root: Path, store: Store, damage: str) -> None:
+        """Nothing is appended behind a hole; whoever may mend it is told which file it is."""
+        with store.write() as transaction:
+            transaction.append(FILE, b"one\ntwo\n")
+        if damage == "removed":
+            (root / FILE).unlink()
+        else:
+            os.truncate(root / FILE, 3)
+        with pytest.raises(OutputDamagedError, match="0 of 8|3 of 8") as raised, store.write() as transaction:
+            transaction.append(FILE, b"three\n")
+        assert raised.value.relative == FILE
+        assert raised.value.retryable
+
+    def test_more_files_than_may_be_open_at_once(self, root: Path, store: Store) -> None:
+        """One transaction may touch any number of days."""
+        names = [f"{layout.QUARANTINE}/2025{number:04d}.jsonl" for number in range(500)]
+        before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
+        with store.write() as transaction:
+            for turn in range(2):
+                for name in names:
+                    assert transaction.append(name, b"x\n") == 2 * turn
+        assert {(root / name).read_bytes() for name in names} == {b"x\nx\n"}
+        assert not before or len(os.listdir("/proc/self/fd")) <= before + 2
+
+    @pytest.mark.parametrize("where", ["inside", "outside"])
+    @pytest.mark.parametrize("begun", [False, True])
+    def test_a_link_in_the_place_of_a_file_is_not_followed(
+        self, root: Path, store: Store, tmp_path: Path, where: str, begun: bool
+    ) -> None:
+        """What it leads to is neither written nor cut, by an append or at the start of another process."""
+        precious = (root if where == "inside" else tmp_path) / "precious"
+        precious.write_bytes(b"precious")
+        if begun:
+            with store.write() as transaction:
+                transaction.append(FILE, b"one\n")
+            (root / FILE).unlink()
+        (root / FILE).parent.mkdir(parents=True, exist_ok=True)
+        (root / FILE).symlink_to(precious)
+        for step in (open_and_close, self.append_one, open_and_close):
+            with suppress(BoundaryError):
+                step(root)
+        assert precious.read_bytes() == b"precious"
+
+    @staticmethod
+    def append_one(root: Path) -> None:
+        store = opened(root)
+        try:
+            with store.write() as transaction:
+                transaction.append(FILE, b"one\n")
+        finally:
+            store.close()
+
+
+class TestDurability:
+    def test_every_byte_is_on_the_disk_before_the_commit_that_counts_it(
+        self, root: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What a power cut leaves is never less than what the state says: fsync comes first, for every file."""
+        unsynced: set[int] = set()
+        at_commit: list[set[int]] = []
+        real = {name: getattr(os, name) for name in ("pwrite", "write", "fsync")}
+
+        def watch(name: str) -> Callable[..., Any]:
+            def call(opened: int, *rest: Any) -> Any:
+                (unsynced.discard if name == "fsync" else unsynced.add)(opened)
+                return real[name](opened, *rest)
+
+            return call
+
+        for name in real:
+            monkeypatch.setattr(os, name, watch(name))
+        store._connection.set_trace_callback(lambda sql: at_commit.append(set(unsynced)) if sql == "COMMIT" else None)
+        for turn in range(3):
+            with store.write() as transaction:
+                transaction.append(FILE, b"one\n")
+                transaction.append(OTHER, b"one\n")
+                if turn:
+                    transaction.stage(f"{layout.SILVER}/20251127.autolearn.jsonl", [b"line\n"])
+        store._connection.set_trace_callback(None)
+        assert at_commit == [set(), set(), set()]
+
+
+class TestReplacing:
+    def test_a_staged_file_takes_its_place_with_the_commit(self, root: Path, store: Store) -> None:
+        """Readers see the old content or the new, and no temporary file is left."""
+        with store.write() as transaction:
+            transaction.append(FILE, b"old old old\n")
+        with store.write() as transaction:
+            transaction.stage(FILE, [b"new", b"\n"])
+            assert (root / FILE).read_bytes() == b"old old old\n"
+        assert (root / FILE).read_bytes() == b"new\n"
+        with store.write() as transaction:
+            assert transaction.append(FILE, b"more\n") == 4
+        assert [path.name for path in (root / FILE).parent.iterdir()] == ["20251127.jsonl"]
+
+    def test_a_staged_file_of_a_failed_transaction_is_gone(self, root: Path, store: Store) -> None:
+        """The old content stands."""
+        with store.write() as transaction:
+            transaction.append(FILE, b"old\n")
+        with pytest.raises(CutOffError), store.write() as transaction:
+            transaction.stage(FILE, [b"new\n"])
+            raise CutOffError
+        assert (root / FILE).read_bytes() == b"old\n"
+        assert [path.name for path in (root / FILE).parent.iterdir()] == ["20251127.jsonl"]
+
+    def test_what_was_staged_may_not_be_made(self, root: Path, store: Store) -> None:
+        """When the new content cannot be had, its error passes through and nothing has changed."""
+
+        def breaking() -> Iterator[bytes]:
+            yield b"half"
+            raise CutOffError
+
+        with pytest.raises(CutOffError), store.write() as transaction:
+            transaction.stage(FILE, breaking())
+        assert not (root / FILE).exists()
+        assert not list((root / FILE).parent.iterdir())
+
+    def test_a_commit_whose_rename_is_missing_is_completed_by_whoever_comes_next(
+        self, root: Path, store: Store
+    ) -> None:
+        """Killed between the two, the new content is committed: the next opening puts it in its place."""
+        with store.write() as transaction:
+            transaction.append(FILE, b"old\n")
+        staged = (root / FILE).with_name(".20251127.jsonl.0123456789abcdef.tmp")
+        staged.write_bytes(b"new content\n")
+        connection = sqlite3.connect(root / layout.STATE)
+        connection.execute("UPDATE outputs SET length = 12, staged = ? WHERE path = ?", (staged.name, FILE))
+        connection.commit()
+        connection.close()
+        for _ in range(2):
+            open_and_close(root)
+            assert (root / FILE).read_bytes() == b"new content\n"
+            assert not staged.exists()
+
+
+class TestEvents:
+    def test_events_are_told_once_and_in_order(self, root: Path, store: Store) -> None:
+        """Each is written by the transaction that made it happen, and appended to the file afterwards."""
+        for number in range(5):
+            with store.write() as transaction:
+                transaction.event("hq_collection", number=number, text="é\n\u2028")
+                transaction.event("medallion_run", number=number)
+        found = events(root)
+        assert [one["seq"] for one in found] == list(range(1, 11))
+        assert found[0] == {
+            "event": "hq_collection",
+            "timestamp": "2025-11-27T12:00:00.123456Z",
+            "seq": 1,
+            "number": 0,
+            "text": "é\n\u2028",
+        }
+
+    @pytest.mark.parametrize("cut", [1, 40, 100_000])
+    def test_a_file_that_was_cut_off_is_completed(self, root: Path, store: Store, cut: int) -> None:
+        """Killed in the middle of the copy: the next one writes what is missing, and nothing twice."""
+        with store.write() as transaction:
+            for number in range(4):
+                transaction.event("medallion_run", number=number, long="x" * 100)
+        path = root / layout.EVENTS
+        whole = path.read_bytes()
+        os.truncate(path, max(0, len(whole) - cut))
+        connection = sqlite3.connect(root / layout.STATE)
+        connection.execute("DELETE FROM meta WHERE key = 'events_flushed'")
+        connection.commit()
+        connection.close()
+        store.flush_events()
+        assert path.read_bytes() == whole
+
+    def test_a_new_state_goes_on_writing_events(self, root: Path) -> None:
+        """When the state was moved away, the events of the new one are appended behind the old ones."""
+        store = opened(root)
+        with store.write() as transaction:
+            for _ in range(3):
+                transaction.event("medallion_run")
+        store.close()
+        for path in (root / layout.AUTOLEARN).glob("state.db*"):
+            path.unlink()
+        store = opened(root)
+        with store.write() as transaction:
+            transaction.event("hq_collection")
+        assert [one["event"] for one in events(root)] == ["medallion_run"] * 3 + ["hq_collection"]
+        with store.write() as transaction:
+            transaction.event("medallion_run")
+        assert len(events(root)) == 5
+        store.close()
+
+    def test_a_rotated_file_begins_anew(self, root: Path, store: Store) -> None:
+        """What is in the old file is not written again."""
+        with store.write() as transaction:
+            transaction.event("medallion_run")
+        (root / layout.EVENTS).rename(root / f"{layout.EVENTS}.1")
+        with store.write() as transaction:
+            transaction.event("hq_collection")
+        assert [one["event"] for one in events(root)] == ["hq_collection"]
+
+    def test_events_that_cannot_be_written_stop_nothing(self, root: Path) -> None:
+        """It is told, the transaction stands, and the next one makes up for it."""
+        troubles: list[BoundaryError] = []
+        store = opened(root, troubles)
+        (root / layout.EVENTS).mkdir(parents=True)
+        with store.write() as transaction:
+            transaction.event("medallion_run")
+        assert len(troubles) == 1
+        (root / layout.EVENTS).rmdir()
+        with store.write() as transaction:
+            transaction.event("hq_collection")
+        assert [one["seq"] for one in events(root)] == [1, 2]
+        store.close()
+
+
+class TestOpening:
+    def test_a_file_that_is_no_database_is_told(self, root: Path) -> None:
+        """With what to do about it; and it is left as it is."""
+        (root / layout.AUTOLEARN).mkdir(parents=True)
+        (root / layout.STATE).write_bytes(b"this is no database, but it may be somebody's" * 100)
+        with pytest.raises(BoundaryError) as raised:
+            opened(root)
+        assert raised.value.hint
+        assert (root / layout.STATE).read_bytes().startswith(b"this is no database")
+
+    def test_a_state_of_a_newer_version_is_refused(self, root: Path) -> None:
+        """Its tables may mean something else."""
+        opened(root).close()
+        connection = sqlite3.connect(root / layout.STATE)
+        connection.execute("PRAGMA user_version = 999")
+        connection.close()
+        with pytest.raises(BoundaryError, match="999"):
+            opened(root)
+
+    def test_many_that_open_a_fresh_state_at_once(self, root: Path) -> None:
+        """A daemon and command lines may start together on a new ROOT: none is refused."""
+        failures: list[BaseException] = []
+        barrier = threading.Barrier(8)
+
+        def start(number: int) -> None:
+            try:
+                barrier.wait()
+                store = opened(root)
+                with store.write() as transaction:
+                    transaction.event("daemon_started", number=number)
+                store.close()
+            except BaseException as error:  # noqa: BLE001 - shown by the assertion
+                failures.append(error)
+
+        threads = [threading.Thread(target=start, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert sorted(one["number"] for one in events(root)) == list(range(8))
+
+    def test_files_that_are_older_than_the_state_are_kept_aside(self, root: Path) -> None:
+        """The state was lost: what was collected stays on the disk, is not read twice, and bronze is read again."""
+        rooms = Rooms(root)
+        rooms.put("a.jsonl", *[good(f"t{number}") for number in range(5)])
+        rooms.everything()
+        before = sorted(path.read_bytes() for path in (root / layout.AUTOLEARN).rglob("*.jsonl"))
+        rooms.close()
+        for path in (root / layout.AUTOLEARN).glob("state.db*"):
+            path.unlink()
+        for path in [*rooms.silver.iterdir(), *rooms.outcomes.rglob("*.jsonl")]:
+            os.utime(path, (1, 1))
+        rooms = Rooms(root)
+        rooms.everything()
+        assert len(rooms.collected()) == 5
+        aside = (root / layout.AUTOLEARN).rglob("*orphan*")
+        assert sorted(path.read_bytes() for path in aside) == before
+        rooms.close()
+
+    def test_readers_never_wait_for_a_writer(self, root: Path, store: Store) -> None:
+        """And see one consistent state, that of before."""
+        with store.write() as transaction:
+            transaction.append(FILE, b"one\n")
+        with store.write() as transaction:
+            transaction.append(FILE, b"two\n")
+            with store.read() as reading:
+                assert reading.outputs(layout.QUARANTINE) == {FILE: 4}
+
+    def test_one_writer_at_a_time(self, root: Path, store: Store) -> None:
+        """Threads and processes take turns, so that files and rows belong together."""
+        other = opened(root)
+        total = 200
+
+        def work(mine: Store, name: str) -> None:
+            for number in range(total):
+                with mine.write() as transaction:
+                    start = transaction.append(FILE, json.dumps([name, number]).encode() + b"\n")
+                    assert start == transaction.output_length(FILE) - len(json.dumps([name, number])) - 1
+
+        threads = [threading.Thread(target=work, args=one) for one in ((store, "a"), (other, "b"), (store, "c"))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found: dict[str, list[int]] = {}
+        for one in (root / FILE).read_bytes().splitlines():
+            name, number = json.loads(one)
+            found.setdefault(name, []).append(number)
+        assert found == {name: list(range(total)) for name in "abc"}
+        other.close()
+
+    @pytest.mark.parametrize("what", ["database", "lock"])
+    def test_a_folder_in_the_place_of_the_state_is_told(self, root: Path, what: str) -> None:
+        """No traceback of SQLite's or the system's: operation, subject, hint."""
+        (root / (layout.STATE if what == "database" else layout.WRITER_LOCK)).mkdir(parents=True)
+        with pytest.raises(BoundaryError) as raised:
+            opened(root)
+        assert raised.value.hint
+        assert raised.value.subject
+
+
+def test_a_key_of_any_length_and_content_is_bound_whole(root: Path) -> None:
+    """Task ids are asked for as they are, in portions of any size."""
+    rooms = Rooms(root)
+    ids: list[Any] = [f"t{number}" for number in range(1_300)] + ["a\0b", "a\0c", "'; DROP TABLE tasks; --", "\ud7ff"]
+    rooms.put("a.jsonl", *[good(one) for one in ids])
+    rooms.follow()
+    with rooms.store.read() as reading:
+        assert set(reading.standing(ids)) == set(ids)
+        assert set(reading.standing(["a\0b", "none"])) == {"a\0b"}
+        assert reading.standing([]) == {}
+    rooms.close()
