@@ -1,0 +1,237 @@
+"""The medallion with real files: what is new in bronze becomes silver, changed days become gold.
+
+Every step commits together what belongs together, so a kill at any line loses nothing and the next run continues
+there. Silver that Cortex wrote itself is taken in here as well, as it stands: only its tasks are noted.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import timedelta
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from cortex_autolearn.medallion import bronze, gold, silver
+from cortex_autolearn.medallion.follow import Counts, Follower
+from cortex_autolearn.medallion.lines import Lines
+from cortex_autolearn.medallion.settle import Adopting, Refining
+from cortex_autolearn.model import instants, layout
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    from cortex_autolearn.canonical import Readers
+    from cortex_autolearn.model.policy import MedallionPolicy
+    from cortex_autolearn.ports import Clock, Files, RefiningStore, RefiningTransaction, RunHandle
+
+_COPY_BYTES: Final = 1 << 20
+_MOVES_AT_ONCE: Final = 10_000
+
+
+class Medallion:
+    """The medallion over one ROOT.
+
+    Arguments:
+        store: the state.
+        files: the tree below ROOT.
+        clock: tells the time.
+        policy: the ``[medallion]`` section.
+        readers: gives the reader of a file's records.
+    """
+
+    def __init__(
+        self, store: RefiningStore, files: Files, clock: Clock, policy: MedallionPolicy, readers: Readers
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._clock = clock
+        self._readers = readers
+        limits = {"tail_grace_s": policy.tail_grace_s, "max_object_bytes": policy.max_record_bytes}
+        self._bronze = Follower(store, files, clock, folder=layout.BRONZE, wanted=lambda _: True, **limits)
+        self._foreign = Follower(store, files, clock, folder=layout.SILVER, wanted=_is_foreign, **limits)
+
+    def follow(self, run: RunHandle) -> Counts:
+        """Refine what is new in bronze into silver."""
+        self.mend()
+        self._readers.refresh()
+        counts = Counts()
+        refining = Refining(self._clock, counts, self._readers, self._files)
+        self._bronze.run(run, counts, refining)
+        return counts
+
+    def adopt(self, run: RunHandle) -> Counts:
+        """Take note of the tasks in silver files that Cortex wrote."""
+        self._readers.refresh()
+        counts = Counts()
+        adopting = Adopting(self._clock, counts, self._readers)
+        self._foreign.run(run, counts, adopting)
+        return counts
+
+    def rebuild(self, run: RunHandle) -> Counts:
+        """Read bronze from its beginning again and replace silver and quarantine; gold follows with the next step.
+
+        What came from bronze files that are gone (by ``retention.bronze_days``, say) cannot be read again and stays.
+        """
+        present = {entry.relative for entry in self._files.entries(layout.BRONZE, ".jsonl")}
+        with self._store.write() as transaction:
+            gone = {source.path for source in transaction.sources(layout.BRONZE) if source.path not in present}
+            transaction.drop_refined(gone)
+            transaction.rewind_sources(layout.BRONZE)
+            for path in transaction.outputs(layout.SILVER):
+                self._compact_day(transaction, layout.day_of_file(path))
+            for path in transaction.outputs(layout.QUARANTINE):
+                with Lines(self._files, path) as lines:
+                    transaction.stage(path, [line for line in lines if silver.quarantined_file(line) in gone])
+        return self.follow(run)
+
+    def compact(self, run: RunHandle) -> list[int]:
+        """Take superseded lines out of our silver files and put them in the order of their sources.
+
+        Returns:
+            the days whose file was written anew.
+        """
+        with self._store.read() as reading:
+            days = reading.days_to_compact()
+        for done, day in enumerate(days):
+            with self._store.write() as transaction:
+                self._compact_day(transaction, day)
+            run.progress(done + 1, len(days))
+        return days
+
+    def write_gold(self, run: RunHandle, days: Sequence[int] | None = None) -> list[int]:
+        """Write analytics and reports of the days that changed, or of the given days, and the KPIs up to today.
+
+        Returns:
+            the days that were written.
+        """
+        generated_at = instants.to_text(self._clock.now())
+        with self._store.read() as reading:
+            known = reading.gold_of_days()
+        sizes = self._gold_bytes()
+        due = [day for day, (changes, size) in known.items() if changes or sizes.get(day, 0) != size]
+        chosen = due if days is None else sorted(days)
+        for done, day in enumerate(chosen):
+            self._write_day(day, generated_at)
+            run.progress(done + 1, len(chosen))
+        if chosen:
+            sizes = self._gold_bytes()
+            with self._store.write() as transaction:
+                transaction.gold_written({day: (known.get(day, (0, 0))[0], sizes.get(day, 0)) for day in chosen})
+        today = self._clock.now().date()
+        if days is None:
+            first = today - timedelta(days=gold.KPI_DAYS - 1)
+            self.write_kpis(int(f"{first:%Y%m%d}"), int(f"{today:%Y%m%d}"))
+        elif chosen:
+            self.write_kpis(chosen[0], chosen[-1])
+        return chosen
+
+    def write_kpis(self, start: int, end: int) -> None:
+        """Write the KPIs over a range of days, both YYYYMMDD and included."""
+        with self._store.read() as reading:
+            totals = reading.range_totals(start, end)
+        content = gold.kpis(start, end, totals, instants.to_text(self._clock.now()))
+        self._files.replace(layout.kpis_file(start, end), _pretty(content))
+
+    def mend(self) -> list[int]:
+        """Write silver files again that were removed or cut by somebody else, from the bronze they came from.
+
+        Returns:
+            the days that were mended.
+        """
+        with self._store.read() as reading:
+            suspects = [
+                path for path, length in reading.outputs(layout.SILVER).items() if self._files.size(path) < length
+            ]
+        mended = []
+        for path in suspects:
+            with self._store.write() as transaction:
+                # Looked at again where nobody else writes: another process may have just replaced it.
+                if self._files.size(path) < transaction.output_length(path):
+                    self._restore_day(transaction, layout.day_of_file(path))
+                    mended.append(layout.day_of_file(path))
+        return mended
+
+    def _compact_day(self, transaction: RefiningTransaction, day: int) -> None:
+        path = layout.silver_file(day)
+        if self._files.size(path) < transaction.output_length(path):
+            self._restore_day(transaction, day)  # which leaves it compact
+            return
+        moves: list[tuple[int, int, int]] = []
+        with Lines(self._files, path) as lines:
+            transaction.stage(path, lines.gather(_moving(transaction, day, moves)))
+        transaction.move_lines(moves)
+        transaction.settle_day(day)
+
+    def _restore_day(self, transaction: RefiningTransaction, day: int) -> None:
+        """Make a day's silver file anew: of the lines that are left, else of bronze; of neither, without that line."""
+        self._readers.refresh()
+        refiner = silver.Refiner(instants.to_text(self._clock.now()))
+        path = layout.silver_file(day)
+        moves: list[tuple[int, int, int]] = []
+
+        def lines() -> Generator[bytes, None, None]:
+            target = 0
+            with Lines(self._files, path) as left:
+                for source, rows in groupby(transaction.bronze_positions(day), key=lambda row: row[2]):
+                    with Lines(self._files, source) as records:
+                        for row_id, task_id, _, offset, position, length in rows:
+                            line = left.at(position, length)
+                            if not silver.is_line_of(line, task_id):
+                                line = records.refine(offset, task_id, self._readers.of(source), refiner)
+                            moves.append((target, len(line), row_id))
+                            target += len(line)
+                            yield line
+
+        with closing(lines()) as made:
+            transaction.stage(path, made)
+        transaction.move_lines(moves)
+        transaction.settle_day(day)
+
+    def _gold_bytes(self) -> dict[int, int]:
+        """Return for each day how many bytes of analytics and reports there are: some are missing when that changes."""
+        sizes: dict[int, int] = {}
+        for folder in (layout.ANALYTICS, layout.REPORTS):
+            for entry in self._files.entries(folder, ".json"):
+                day = bronze.day_in_name(entry.relative[-13:])
+                if day is not None:
+                    sizes[day] = sizes.get(day, 0) + entry.size
+        return sizes
+
+    def _write_day(self, day: int, generated_at: str) -> None:
+        name = layout.day_text(day)
+        written = set()
+        with self._store.read() as reading:
+            sums = gold.Day(day, reading.day_totals(day))
+            for master, tasks in groupby(reading.day_tasks(day), key=itemgetter(0)):
+                path = layout.report_file(master, day)
+                self._files.replace(path, gold.report_bytes(sums.report_head(master, generated_at), tasks))
+                written.add(path)
+            analytics = sums.analytics(reading.day_durations(day), generated_at)
+        for entry in self._files.entries(layout.REPORTS, f"-{name}.json"):
+            if entry.relative not in written:
+                self._files.remove(entry.relative)
+        self._files.replace(layout.analytics_file(day), _pretty(analytics))
+
+
+def _moving(transaction: RefiningTransaction, day: int, moves: list[tuple[int, int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield where a day's living lines stand, and note where each one moves to."""
+    target = 0
+    for row_id, position, length in transaction.silver_lines(day):
+        if position != target:
+            moves.append((target, length, row_id))
+            if len(moves) >= _MOVES_AT_ONCE:
+                transaction.move_lines(moves)
+                moves.clear()
+        target += length
+        yield position, length
+
+
+def _pretty(content: object) -> bytes:
+    return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def _is_foreign(path: str) -> bool:
+    return not path.endswith(layout.OWN_SILVER_SUFFIX)

@@ -1,0 +1,237 @@
+"""From a stretch of bronze to silver lines.
+
+A silver line is the record as it was written, made one line, with our keys added (FORMATS: "A task, as silver holds
+it"). :class:`Refiner` maps objects to lines and facts and :func:`latest` merges them; both are pure and associative, so
+that the same records give the same silver however they are cut into parts.
+"""
+
+from __future__ import annotations
+
+import base64
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from cortex_autolearn.jsonstream import Broken
+from cortex_autolearn.model import rawjson
+from cortex_autolearn.model.rawjson import Fields
+from cortex_autolearn.model.records import COMPACT, COMPLETED, FAILED, LOOSE, Canonical, Rejected, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cortex_autolearn.canonical import TaskReader
+    from cortex_autolearn.jsonstream import Object
+    from cortex_autolearn.model.records import Layout
+
+
+class Refined(NamedTuple):
+    """A task from one record: its offset in the source, its silver line (with line feed) and its reading."""
+
+    offset: int
+    line: bytes
+    task: Task
+
+
+class Unfit(NamedTuple):
+    """What cannot become silver. ``text`` is None when it is too long to keep; ``is_object``: it was valid JSON."""
+
+    offset: int
+    length: int
+    reason: str
+    text: bytes | None
+    is_object: bool
+
+
+_ADDED: Final = (
+    ("layer", str),
+    ("processed_at", str),
+    ("duration_seconds", int | float | None),
+    ("is_success", bool),
+    ("is_failure", bool),
+    ("has_error", bool),
+    ("quality_score", int | float | None),
+    ("canonical", Canonical),
+)
+"""Our keys, in the order in which those that a record lacks are appended."""
+_NAMES: Final = tuple(name for name, _ in _ADDED)
+_REPLACED: Final = ("layer", "canonical")
+"""Those of our keys whose value is ours even where the record has one."""
+
+
+class _Plan:
+    """What to add to records of one layout: the keys they lack, and the values of theirs to replace."""
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        lacking = [index for index, name in enumerate(_NAMES) if name not in keys]
+        self.make: Callable[..., Any] = msgspec.defstruct("Added", [_ADDED[index] for index in lacking], gc=False)
+        # An itemgetter of one index gives the item itself, so there are always at least two: the last is cut off.
+        self.pick = itemgetter(*lacking, 0, 0)
+        self.picked = len(lacking)
+        self.replaced: list[str] = [name for name in _REPLACED if name in keys]
+
+
+class _CanonicalIdentity(msgspec.Struct):
+    task_id: str
+
+
+class _Identity(msgspec.Struct):
+    """What tells whose a silver line is."""
+
+    canonical: _CanonicalIdentity
+
+
+class _Quarantined(msgspec.Struct):
+    file: str
+
+
+_decode_quarantined = msgspec.json.Decoder(_Quarantined).decode
+_decode_identity = msgspec.json.Decoder(_Identity).decode
+_MAX_PLANS: Final = 4_096
+_encode = msgspec.json.Encoder().encode
+
+
+class Refiner:
+    """Turns what a bronze file holds into silver lines, and says of the rest why not.
+
+    Arguments:
+        processed_at: RFC 3339, written into every line.
+    """
+
+    def __init__(self, processed_at: str) -> None:
+        self.processed_at = processed_at
+        self._plans: dict[Layout, _Plan] = {}
+
+    def refine(self, items: Iterable[Object | Broken], reader: TaskReader) -> tuple[list[Refined], list[Unfit]]:
+        """Refine objects and broken stretches of one file, in order."""
+        refined: list[Refined] = []
+        unfit: list[Unfit] = []
+        read, line_of = reader.read, self.line
+        for item in items:
+            if type(item) is not tuple:
+                assert isinstance(item, Broken)
+                unfit.append(Unfit(item.offset, item.length, item.reason, item.text, is_object=False))
+                continue
+            offset, raw, fields = item
+            task = read(raw, fields)
+            if type(task) is Task:
+                refined.append(Refined(offset, line_of(raw, fields, task), task))
+            else:
+                assert isinstance(task, Rejected)
+                unfit.append(Unfit(offset, len(raw), task.reason, raw, is_object=True))
+        return refined, unfit
+
+    def line(self, raw: bytes, fields: Fields, task: Task) -> bytes:
+        """Return the silver line of a record, with its line feed.
+
+        Arguments:
+            raw: the record's own bytes.
+            fields: its top level.
+            task: our reading of it.
+        """
+        plan = self._plans.get(task.layout)
+        if plan is None:
+            if len(self._plans) >= _MAX_PLANS:
+                self._plans.clear()
+            plan = self._plans[task.layout] = _Plan(task.layout.keys)
+        canonical = task.canonical
+        status = canonical.status
+        values = (
+            "silver",
+            self.processed_at,
+            canonical.duration_seconds,
+            status == COMPLETED,
+            status == FAILED,
+            canonical.error is not None,
+            canonical.quality_score,
+            canonical,
+        )
+        added = _encode(plan.make(*plan.pick(values)[: plan.picked]))
+        if plan.replaced:
+            new = {name: _encode(values[_NAMES.index(name)]) for name in plan.replaced}
+            raw = _set(raw, new) if task.spacing == LOOSE else _set_by_length(raw, fields, new, task.spacing)
+        if task.spacing != COMPACT and (b"\n" in raw or b"\r" in raw):
+            # Inside of strings JSON has no raw line breaks, so these stand between tokens.
+            raw = raw.replace(b"\n", b"").replace(b"\r", b"")
+        if len(added) == 2:
+            return raw + b"\n"
+        return b"%b,%b\n" % (raw[:-1], added[1:])
+
+
+def latest(refined: Iterable[Refined]) -> dict[str, Refined]:
+    """Return for each task the record that stands, of records of one file in their order; in that order as well."""
+    standing: dict[str, Refined] = {}
+    for one in refined:
+        task = one.task
+        task_id = task.canonical.task_id
+        other = standing.get(task_id)
+        if other is not None:
+            # A final status beats one that is not; then the later instant; then the later offset, which is this one.
+            if (task.final, task.rank_us) < (other.task.final, other.task.rank_us):
+                continue
+            del standing[task_id]
+        standing[task_id] = one
+    return standing
+
+
+def same_line(line: bytes, other: bytes, processed_at: str) -> bool:
+    """Tell whether two silver lines say the same, whenever they were written; ``line`` at ``processed_at``."""
+    stamp = processed_at.encode()
+    where = line.rfind(stamp)
+    if where < 0:
+        return line == other
+    end = where + len(stamp)
+    return len(line) == len(other) and line[:where] == other[:where] and line[end:] == other[end:]
+
+
+def is_line_of(line: bytes, task_id: str) -> bool:
+    """Tell whether bytes are one whole silver line of ours, of this task."""
+    if not line.endswith(b"}\n"):
+        return False
+    try:
+        return _decode_identity(line).canonical.task_id == task_id
+    except msgspec.DecodeError:
+        return False
+
+
+def quarantined_file(line: bytes) -> str:
+    """Return which file a quarantine line came from."""
+    return _decode_quarantined(line).file
+
+
+def quarantine_line(path: str, unfit: Unfit) -> bytes:
+    """Return the line that keeps what could not become silver, with its line feed."""
+    line: dict[str, Any] = {"reason": unfit.reason, "file": path, "offset": unfit.offset, "length": unfit.length}
+    if unfit.text is not None:
+        try:
+            line["text"] = unfit.text.decode()
+        except UnicodeDecodeError:
+            line["text_base64"] = base64.b64encode(unfit.text).decode()
+    return _encode(line) + b"\n"
+
+
+def _set(raw: bytes, values: dict[str, bytes]) -> bytes:
+    """Put new values in the place of those that a record has for these keys."""
+    parts = []
+    done = 0
+    for key, start, end in rawjson.spans(raw):
+        if key in values:
+            parts += [raw[done:start], values[key]]
+            done = end
+    return b"".join([*parts, raw[done:]])
+
+
+def _set_by_length(raw: bytes, fields: Fields, values: dict[str, bytes], spacing: int) -> bytes:
+    """Do the same for a compact or spaced record, where lengths alone tell what stands where."""
+    parts = []
+    done = 0
+    position = -spacing  # the brace has no space behind it, a comma may have one
+    for key, value in fields.items():
+        # The brace or comma, the quotes, the colon, and a space after comma and colon.
+        start = position + len(key.encode()) + 4 + 2 * spacing
+        position = start + len(value)
+        if key in values:
+            parts += [raw[done:start], values[key]]
+            done = position
+    return b"".join([*parts, raw[done:]])
