@@ -1,0 +1,357 @@
+"""The collector with the state and real files: every final task meets the rule once, good ones join the set.
+
+A step takes a bounded number of tasks in the order in which they came to stand, and commits its cursor together with
+the lines it wrote. A task is in the set once, for ever: a later record of it that still passes takes the place of the
+line, one that does not takes the task out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import msgspec
+
+from cortex_autolearn.collect import gate, outcome
+from cortex_autolearn.collect.split import split_of
+from cortex_autolearn.model import instants, layout, rawjson
+from cortex_autolearn.model.ledger import SILVER_ORIGIN, Collected, Line, Ungated
+from cortex_autolearn.model.records import SPLITS, Rejected
+from cortex_autolearn.ports import OutputDamagedError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from cortex_autolearn.canonical import Readers
+    from cortex_autolearn.model.policy import GatePolicy
+    from cortex_autolearn.ports import Clock, CollectingStore, CollectingTransaction, Files, RunHandle
+
+_STEP_TASKS: Final = 10_000
+
+_Made = tuple[Line, bytes, bytes]
+"""A kept task, its outcome line, and its training example (empty when it has none)."""
+
+_decode_fields = msgspec.json.Decoder(rawjson.Fields).decode
+
+
+@dataclass
+class Tally:
+    """What one run did; adds up: ``processed = high_quality + rejected + already_collected``."""
+
+    processed: int = 0
+    high_quality: int = 0
+    training: int = 0
+    validation: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    already_collected: int = 0
+    withdrawn: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the tally as it is recorded and printed, the commonest reason first."""
+        return {**vars(self), "rejected": dict(self.rejected.most_common())}
+
+
+class Collector:
+    """The collector over one ROOT.
+
+    Arguments:
+        store: the state.
+        files: the tree below ROOT.
+        clock: tells the time.
+        policy: the ``[collect]`` section.
+        system_prompt: of the training view's examples.
+        readers: gives the reader of a file's records, for silver that Cortex wrote.
+    """
+
+    def __init__(
+        self,
+        store: CollectingStore,
+        files: Files,
+        clock: Clock,
+        policy: GatePolicy,
+        system_prompt: str,
+        readers: Readers,
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._clock = clock
+        self._policy = policy
+        self._system_prompt = system_prompt
+        self._readers = readers
+        self._fresh = False  # nothing was in the set when this run began, so nothing can be replaced or withdrawn
+
+    def run(self, run: RunHandle, *, day: int | None = None, everything: bool = False) -> Tally:
+        """Let the rule decide about every final task that has not met it.
+
+        Arguments:
+            day: then also about those of this silver day (YYYYMMDD) that it decided about before.
+            everything: about all tasks, whatever was decided before.
+        """
+        self.mend()
+        self._readers.refresh()
+        tally = Tally()
+        with self._store.write() as transaction:
+            gated, last = transaction.gated(), transaction.last_task()
+            self._fresh = not transaction.any_collected()
+        if day is not None:
+            self._sweep(run, tally, 0, gated, day)
+        self._sweep(run, tally, 0 if everything else gated, last, None)
+        return tally
+
+    def _sweep(self, run: RunHandle, tally: Tally, after: int, until: int, day: int | None) -> None:
+        """Decide about the final tasks with row ids above ``after`` and at most ``until``, step by step."""
+        begin = after
+        while after < until:
+            with self._store.write() as transaction:
+                if begin and day is None:
+                    after = max(after, transaction.gated())  # another process may have gone on meanwhile
+                rows = transaction.final_tasks(after, until, _STEP_TASKS, day)
+                after = rows[-1].id if len(rows) == _STEP_TASKS else until
+                if rows:
+                    with _Step(self, transaction, tally) as step:
+                        step.settle(rows)
+                    transaction.count_run(run.run_id, tally.as_dict())
+                if day is None and after > transaction.gated():
+                    transaction.set_gated(after)
+            run.progress(after - begin, until - begin)
+
+    def mend(self) -> None:
+        """Write outcome files again that were removed or cut by somebody else, from the silver they came from."""
+        for split in SPLITS:
+            for folder in (f"{layout.OUTCOMES}/{split}", f"{layout.TRAINING_VIEW}/{split}"):
+                with self._store.read() as reading:
+                    outputs = reading.outputs(folder)
+                for path, length in outputs.items():
+                    if self._files.size(path) < length:
+                        self._restore(split, path)
+
+    def _restore(self, split: str, path: str) -> None:
+        with self._store.write() as transaction:
+            # Looked at again where nobody else writes: another process may have just replaced it.
+            if self._files.size(path) < transaction.output_length(path):
+                with _Step(self, transaction, Tally()) as step:
+                    step.rewrite(split, layout.day_of_file(path), from_silver=True)
+
+
+class _Step:
+    """One transaction of a run."""
+
+    def __init__(self, collector: Collector, transaction: CollectingTransaction, tally: Tally) -> None:
+        self._files = collector._files
+        self._policy = collector._policy
+        self._system_prompt = collector._system_prompt
+        self._transaction = transaction
+        self._tally = tally
+        self._now = collector._clock.now()
+        self._stamp = instants.to_text(self._now)
+        self._silver: tuple[str, BinaryIO | None] = ("", None)
+        self._source = ("", b"")
+        self._readers = collector._readers
+        self._fresh = collector._fresh
+        self._gone: dict[tuple[str, int], set[str]] = {}
+
+    def __enter__(self) -> _Step:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def settle(self, rows: list[Ungated]) -> None:
+        """Decide about tasks and write what follows from it."""
+        tally, policy = self._tally, self._policy
+        verdict_of, rejected = gate.verdict, tally.rejected
+        outranked = self._transaction.outranked([row.id for row in rows])
+        kept: list[int] = []
+        failed: list[str] = []
+        for row in rows:
+            if row.id in outranked:
+                continue  # the other origin's record stands for this task
+            tally.processed += 1
+            verdict = verdict_of(row, policy)
+            if verdict is gate.KEPT:
+                kept.append(row.id)
+            else:
+                rejected[verdict] += 1
+                failed.append(row.task_id)
+        self._drop(failed)
+        if kept:
+            self._keep(self._transaction.lines(kept))
+        self._rewrite_gone({})
+
+    def rewrite(
+        self,
+        split: str,
+        day: int,
+        *,
+        without: frozenset[str] = frozenset(),
+        adding: Sequence[_Made] = (),
+        from_silver: bool = False,
+    ) -> None:
+        """Write an outcome file and its training view anew: its old lines, or those of silver, and new ones."""
+        path = layout.outcomes_file(split, day)
+        moved: list[tuple[int, int, str]] = []
+        views: list[bytes] = []
+        rows = [row for row in self._transaction.collected_in(split, day) if row.task_id not in without]
+
+        def lines() -> Generator[bytes, None, None]:
+            position = 0
+            with _Handle(self._files.open_input(path)) as old:
+                for row in rows:
+                    line = old.at(row.position, row.length)
+                    if from_silver and not outcome.is_line_of(line, row.task_id):
+                        line = self._line_again(row)
+                    elif len(line) < row.length:
+                        raise OutputDamagedError(path, row.position + row.length, row.position + len(line))
+                    moved.append((position, len(line), row.task_id))
+                    position += len(line)
+                    if line:
+                        views.append(outcome.example_line(outcome.texts_of_outcome(line), self._system_prompt))
+                        yield line
+            for _, line, view in adding:
+                views.append(view)
+                yield line
+
+        with closing(lines()) as made:
+            self._transaction.stage(path, made)
+        self._transaction.stage(layout.training_view_file(split, day), views)
+        self._transaction.move_collected(moved)
+        self._put(split, day, sum(length for _, length, _ in moved), adding)
+
+    def close(self) -> None:
+        """Close the silver file that was read last."""
+        if self._silver[1] is not None:
+            self._silver[1].close()
+        self._silver = ("", None)
+
+    def _drop(self, failed: list[str]) -> None:
+        """Take tasks that no longer pass out of the set."""
+        withdrawn = {} if self._fresh else self._transaction.collected(failed)
+        for old in withdrawn.values():
+            self._take_out(old)
+        self._transaction.withdraw(withdrawn)
+        self._tally.withdrawn += len(withdrawn)
+
+    def _keep(self, kept: list[Line]) -> None:
+        made: dict[tuple[str, int], list[_Made]] = {}
+        tally = self._tally
+        before = {} if self._fresh else self._transaction.collected([row.task_id for row in kept])
+        for row in kept:
+            old = before.get(row.task_id)
+            split = split_of(row.task_id, self._policy.training_percent) if old is None else old.split
+            texts = self._texts(row)
+            if texts is None:
+                tally.rejected["Silver line missing"] += 1
+                continue
+            line = self._line(row, texts, split)
+            if old is None:
+                tally.high_quality += 1
+                if split == "training":
+                    tally.training += 1
+                else:
+                    tally.validation += 1
+            else:
+                tally.already_collected += 1
+                if self._stands(old, row, line):
+                    continue
+                self._take_out(old)
+            view = outcome.example_line(texts, self._system_prompt)
+            made.setdefault((split, row.day), []).append((row, line, view))
+        self._rewrite_gone(made)
+        for (split, day), lines in made.items():
+            position = self._transaction.append(
+                layout.outcomes_file(split, day), b"".join([line for _, line, _ in lines])
+            )
+            view = b"".join([view for _, _, view in lines])
+            self._transaction.append(layout.training_view_file(split, day), view)
+            self._put(split, day, position, lines)
+
+    def _rewrite_gone(self, made: dict[tuple[str, int], list[_Made]]) -> None:
+        """Write the files anew that lose a line; those among ``made`` get their new lines with it."""
+        gone, self._gone = self._gone, {}
+        for (split, day), task_ids in gone.items():
+            self.rewrite(split, day, without=frozenset(task_ids), adding=made.pop((split, day), ()))
+
+    def _put(self, split: str, day: int, position: int, made: Sequence[_Made]) -> None:
+        rows = []
+        for row, line, view in made:
+            rows.append(
+                Collected(row.task_id, split, day, position, len(line), row.source_path, row.source_offset, len(view))
+            )
+            position += len(line)
+        self._transaction.put_collected(rows, instants.to_us(self._now))
+
+    def _take_out(self, old: Collected) -> None:
+        self._gone.setdefault((old.split, old.day), set()).add(old.task_id)
+
+    def _stands(self, old: Collected, row: Line, line: bytes) -> bool:
+        """Tell whether the set holds this very outcome already."""
+        if (old.source, old.source_offset, old.day) != (row.source_path, row.source_offset, row.day):
+            return False
+        with _Handle(self._files.open_input(layout.outcomes_file(old.split, old.day))) as handle:
+            return outcome.same_outcome(line, handle.at(old.position, old.length))
+
+    def _line(self, row: Line, texts: outcome.Texts, split: str) -> bytes:
+        if self._source[0] != row.source_path:
+            self._source = (row.source_path, outcome.as_json(row.source_path))
+        return outcome.outcome_line(
+            texts, split=split, collected_at=self._stamp, file=self._source[1], offset=row.source_offset
+        )
+
+    def _texts(self, row: Line) -> outcome.Texts | None:
+        """Read a task's silver line; None when there is none any more.
+
+        Raises:
+            OutputDamagedError: it should stand in our own silver and does not: the medallion can write it again.
+        """
+        if row.origin == SILVER_ORIGIN:
+            found = self._foreign_texts(row)
+            return None if found is None or found.task_id != row.task_id else found
+        if not row.length:
+            return None
+        path = layout.silver_file(row.day)
+        found = outcome.texts_of(self._read_silver(path, row.position, row.length))
+        if found is None or found.task_id != row.task_id:
+            raise OutputDamagedError(path, row.position + row.length, self._files.size(path))
+        return found
+
+    def _foreign_texts(self, row: Line) -> outcome.Texts | None:
+        raw = self._read_silver(row.source_path, row.position, row.length)
+        try:
+            fields = _decode_fields(raw)
+        except msgspec.DecodeError:
+            return None
+        task = self._readers.of(row.source_path).read(raw, fields)
+        return None if isinstance(task, Rejected) else outcome.texts(msgspec.json.encode(task.canonical), fields)
+
+    def _line_again(self, old: Collected) -> bytes:
+        row = self._transaction.line_of(old.task_id)
+        texts = None if row is None else self._texts(row)
+        return b"" if row is None or texts is None else self._line(row, texts, old.split)
+
+    def _read_silver(self, path: str, position: int, length: int) -> bytes:
+        if self._silver[0] != path:
+            self.close()
+            self._silver = (path, self._files.open_input(path))
+        handle = self._silver[1]
+        return b"" if handle is None else os.pread(handle.fileno(), length, position)
+
+
+class _Handle:
+    """An open file, or one that is gone and holds nothing."""
+
+    def __init__(self, handle: BinaryIO | None) -> None:
+        self._handle = handle
+
+    def __enter__(self) -> _Handle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handle is not None:
+            self._handle.close()
+
+    def at(self, position: int, length: int) -> bytes:
+        """Return the bytes at a position."""
+        return b"" if self._handle is None else os.pread(self._handle.fileno(), length, position)
