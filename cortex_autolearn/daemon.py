@@ -1,0 +1,400 @@
+"""The daemon: one process that runs every job when it is due and whenever there is something for it to do.
+
+Side tasks in one event loop (scheduler, watcher, heartbeat, reloading, and a lane of jobs for every lock) run until the
+daemon is to stop. A job that fails stops nothing; a side task that ends by itself stops everything, and whoever
+supervises the process starts it anew. What a job does is ``jobs``' business, how it is recorded ``runner``'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import socket
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from cortex_autolearn import __version__, settings, wiring
+from cortex_autolearn.adapters import files, lock, observe
+from cortex_autolearn.lanes import Lanes, Request, in_thread
+from cortex_autolearn.model import instants, layout
+from cortex_autolearn.ports import BoundaryError
+from cortex_autolearn.schedule import ClockWatch, Job, RealTime, Scheduler, Slot, TimeMap, due
+from cortex_autolearn.signals import Signals
+from cortex_autolearn.status import planned, zone_name
+from cortex_autolearn.watch import Watched, Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+    from datetime import timedelta
+    from pathlib import Path
+
+    from cortex_autolearn.settings import Loaded
+    from cortex_autolearn.wiring import App
+
+EXIT_FAILED, EXIT_OTHER_INSTANCE = 1, os.EX_TEMPFAIL
+_LOCK_TRIES, _LOCK_PAUSE_S, _LAG_S = 10, 0.1, 1.0
+_LEFTOVER_S: Final = 3_600.0
+_FAREWELL_S, _FLUSH_S = 5.0, 0.5
+_DEBOUNCES: Final = 2
+"""Bronze that never stops growing is refined after this many debounce times."""
+_SPLITS: Final = ("training", "validation")
+_OUTPUT_FOLDERS: Final = (
+    layout.SILVER,
+    layout.QUARANTINE,
+    layout.ANALYTICS,
+    layout.REPORTS,
+    layout.KPIS,
+    *(f"{folder}/{split}" for folder in (layout.TRAINING_VIEW, layout.OUTCOMES) for split in _SPLITS),
+)
+# Read once, when the process starts.
+_FIXED: Final = ("log.file", "log.format", "log.queue_size", "medallion.follow_bronze", "watch.")
+
+
+class SideTaskDiedError(Exception):
+    """A part of the daemon that must never end has ended."""
+
+
+class Daemon:
+    """The running application.
+
+    Arguments:
+        app: what it runs; closed by whoever built it, after :meth:`run`.
+        time: the time that the schedule lives in; by default the application's own, as real time.
+        read_settings: reads the configuration afresh, for SIGHUP; None where it cannot change.
+        install_signals: listen to SIGTERM, SIGINT and SIGHUP; in a process's main thread only.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        time: TimeMap | None = None,
+        read_settings: Callable[[], Loaded] | None = None,
+        install_signals: bool = True,
+    ) -> None:
+        self._app = app
+        self._log = app.log
+        self._time = RealTime(app.clock.now) if time is None else time
+        self._read_settings = read_settings
+        self._has_signals = install_signals
+        self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
+        self._reason = ""
+        self._code = 0
+        self._asked_slots: dict[str, Slot] = {}
+        self._clock_watch = ClockWatch()
+        self._misfires = 0
+        self._lanes = Lanes(app)
+        self._scheduler = Scheduler(planned(app.settings.schedule), self._time, self._on_due)
+        self._bronze_timer: asyncio.TimerHandle | None = None
+        self._bronze_since: float | None = None
+        self._watcher = self._make_watcher()
+
+    @property
+    def has_abandoned(self) -> bool:
+        """Whether a job still runs after :meth:`run` has returned: the process must then leave by ``os._exit``."""
+        return self._lanes.has_threads
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no job runs, waits, or is about to be asked for by a change that was noticed."""
+        return self._bronze_timer is None and self._lanes.is_idle
+
+    async def run(self) -> int:
+        """Run until stopped and return the exit code: 0, 1 when a part of it died, 75 when another daemon runs here.
+
+        Raises:
+            BoundaryError: the lock file or the state cannot be used.
+        """
+        with lock.FileLock(self._app.tree.path(layout.DAEMON_LOCK)) as mine:
+            for _ in range(_LOCK_TRIES):  # whoever asks whether it is held holds it for a moment
+                if mine.acquire():
+                    break
+                await asyncio.sleep(_LOCK_PAUSE_S)
+            else:
+                holder = lock.holder(self._app.tree.path(layout.DAEMON_LOCK))
+                self._log.error("another_daemon_runs", **{f"holder_{key}": value for key, value in holder.items()})
+                return EXIT_OTHER_INSTANCE
+            started_at = instants.to_text(self._app.clock.now())
+            mine.note({"pid": os.getpid(), "host": socket.gethostname(), "started_at": started_at})
+            if self._has_signals:
+                Signals(on_stop=self.stop, on_leave=self._leave, on_reload=self._reload.set).listen()
+            await in_thread(self._record_start, "start")
+            try:
+                await self._live()
+            finally:
+                self._reason = self._reason or "cancelled"
+                self._scheduler.shutdown()
+                await _shielded(self._say_farewell())
+        return self._code
+
+    def stop(self, reason: str) -> None:
+        """Drain: take no new job, let those that run end, and leave. Must be called in the event loop."""
+        if not self._stop.is_set():
+            self._reason = reason
+            self._stop.set()
+            self._scheduler.pause()
+            self._lanes.close()
+            self._log.info("daemon_stopping", reason=reason, running=self._lanes.running)
+
+    def ask(self, job: str, trigger: str) -> None:
+        """Have a job run as soon as its turn comes. Must be called in the event loop."""
+        self._lanes.ask(Request(job, trigger))
+
+    async def _live(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            lanes = [group.create_task(self._side(lane.name, lane.work())) for lane in self._lanes]
+            sides = {"scheduler": self._schedule(), "heartbeat": self._heartbeat(), "reload": self._reloads()}
+            if self._watcher is not None:
+                sides |= {"watcher": self._watcher.run(self._stop), "sweep": self._sweep(self._watcher)}
+            tasks = [group.create_task(self._side(name, side)) for name, side in sides.items()]
+            await self._stop.wait()
+            await self._drain(lanes)
+            for task in (*lanes, *tasks):
+                task.cancel()
+
+    async def _side(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work of a side task; when it ends before it should, let the daemon end."""
+        error: BaseException | None = None
+        try:
+            await work
+        except Exception as raised:  # noqa: BLE001 -- whatever it died of
+            error = raised
+        if self._stop.is_set():
+            if error is not None:
+                self._log.warning("side_task_failed_late", task=name, exc_info=error)
+            return
+        self._log.error("side_task_died", task=name, exc_info=error)
+        self._code = EXIT_FAILED
+        self.stop(f"side task died: {name}")
+
+    async def _drain(self, lanes: Sequence[asyncio.Task[None]]) -> None:
+        if self._bronze_timer is not None:
+            self._bronze_timer.cancel()
+        _, pending = await asyncio.wait(lanes, timeout=self._app.settings.daemon.drain_grace_s)
+        if pending:
+            self._log.warning("drain_timed_out", running=self._lanes.running)
+
+    # --- what asks for jobs -------------------------------------------------------------------------------------------
+
+    async def _schedule(self) -> None:
+        self._scheduler.start()
+        await self._catch_up()
+        for job in ("medallion", "collection"):  # what somebody removed meanwhile comes back
+            self.ask(job, "start")
+        await self._stop.wait()
+
+    def _on_due(self, job: str, slot: Slot, trigger: str = "schedule") -> None:
+        asked = self._asked_slots.get(job)
+        if asked is None or asked.due_at < slot.due_at:
+            self._asked_slots[job] = slot
+            self._lanes.ask(Request(job, trigger, slot.key))
+
+    async def _catch_up(self) -> None:
+        """Ask for one run of every job whose latest slot has passed without one."""
+        jobs, now = planned(self._app.settings.schedule), self._time.now()
+
+        def missed() -> list[tuple[Job, Slot]]:
+            with self._app.store.read() as reading:
+                return due(jobs, now, reading.slot_done)
+
+        try:
+            found = await in_thread(missed, "catch-up")
+        except BoundaryError as error:
+            self._log.warning("catch_up_failed", error=str(error))
+            return
+        for job, slot in found:
+            self._on_due(job.name, slot, "catch_up")
+
+    def _on_change(self, job: str, paths: set[Path]) -> None:
+        if job == "silver":
+            self._on_bronze()
+            return
+        ours = all(path.name.endswith(layout.OWN_SILVER_SUFFIX) for path in paths)
+        # While our own run writes silver, nobody else's does, and when it ends the lane asks for the collection.
+        if not (ours and {"silver", "medallion"} & set(self._lanes.running)):
+            self._lanes.ask(Request(job, "watcher", if_waiting=ours))
+
+    def _on_bronze(self) -> None:
+        """Ask for a silver run once bronze has been quiet, or has grown for long."""
+        loop, debounce_s = asyncio.get_running_loop(), self._app.settings.medallion.follow_debounce_ms / 1_000
+        if self._bronze_since is None:
+            self._bronze_since = loop.time()
+        if self._bronze_timer is not None:
+            self._bronze_timer.cancel()
+        at = min(loop.time() + debounce_s, self._bronze_since + _DEBOUNCES * debounce_s)
+        self._bronze_timer = loop.call_at(at, self._bronze_is_quiet)
+
+    def _bronze_is_quiet(self) -> None:
+        self._bronze_timer = self._bronze_since = None
+        self._lanes.ask(Request("silver", "watcher"))
+
+    async def _sweep(self, watcher: Watcher) -> None:
+        while not await self._stops_within(self._app.settings.watch.sweep_s):
+            for job, paths in (await in_thread(watcher.sweep, "sweep")).items():
+                self._on_change(job, paths)
+
+    # --- what watches over them ---------------------------------------------------------------------------------------
+
+    async def _heartbeat(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._clock_step()
+        while True:
+            pause_s, began = self._app.settings.daemon.heartbeat_s, loop.time()
+            if await self._stops_within(pause_s):
+                return
+            lag_s = loop.time() - began - pause_s
+            if lag_s > _LAG_S:
+                self._log.warning("loop_lagged", lag_s=round(lag_s, 3))
+            await self._beat()
+
+    async def _beat(self) -> None:
+        step = self._clock_step()
+        if step is not None:
+            self._log.warning("clock_stepped", step_s=step.total_seconds())
+            self._asked_slots.clear()
+            self._scheduler.resync()
+        if not self._scheduler.alive():
+            raise SideTaskDiedError("the scheduler's timer is dead")
+        if self._scheduler.misfires > self._misfires:
+            self._log.error("slots_misfired", slots=self._scheduler.misfires - self._misfires)
+            self._misfires = self._scheduler.misfires
+        await self._catch_up()
+        if not self._lanes.has_failed("collection"):  # that waits for its next time
+            self._lanes.ask(Request("collection", "heartbeat", if_waiting=True))
+
+    def _clock_step(self) -> timedelta | None:
+        # Real time, also where the schedule's own runs faster.
+        return self._clock_watch.observe(self._time.to_real(self._time.now()), asyncio.get_running_loop().time())
+
+    async def _reloads(self) -> None:
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            self._app.logging.reopen()
+            if self._read_settings is not None:
+                await self._take_over(self._read_settings)
+
+    async def _take_over(self, read_settings: Callable[[], Loaded]) -> None:
+        try:
+            loaded = await in_thread(read_settings, "reload")
+        except settings.ConfigError as error:
+            self._log.error("reload_refused", problems=[str(problem) for problem in error.problems])
+            return
+        before = {row.key: row.value for row in settings.show(self._app.loaded)}
+        changed = {row.key: row.value for row in settings.show(loaded) if row.value != before[row.key]}
+        self._app.reload(loaded)
+        self._app.logging.set_level(loaded.settings.log.level)
+        self._scheduler.replace(planned(loaded.settings.schedule))
+        needs_restart = [key for key in changed if key.startswith(_FIXED)]
+        self._log.info("reloaded", changed=changed, needs_restart=needs_restart)
+        await self._catch_up()
+
+    async def _stops_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    # --- beginning and end --------------------------------------------------------------------------------------------
+
+    def _make_watcher(self) -> Watcher | None:
+        policy, tree = self._app.settings.watch, self._app.tree
+        watched = [Watched(tree.path(layout.SILVER), ".jsonl", "collection")]
+        if self._app.settings.medallion.follow_bronze:
+            watched.append(Watched(tree.path(layout.BRONZE), ".jsonl", "silver"))
+        if not policy.enabled:
+            return None
+        return Watcher(
+            watched,
+            on_change=self._on_change,
+            polling=policy.polling,
+            debounce_ms=policy.debounce_ms,
+            log=self._log.info,
+        )
+
+    def _record_start(self) -> None:
+        for folder in _OUTPUT_FOLDERS:
+            try:
+                removed = files.clean_temporaries(self._app.tree.path(folder), _LEFTOVER_S)
+            except BoundaryError as error:
+                self._log.warning("leftovers_kept", error=str(error))
+            else:
+                if removed:
+                    self._log.info("leftovers_removed", folder=folder, files=removed)
+        digest = hashlib.sha256(msgspec.json.encode(self._app.settings)).hexdigest()[:12]
+        started = {"version": __version__, "pid": os.getpid(), "settings": digest}
+        with self._app.store.write() as transaction:
+            transaction.event("daemon_started", **started)
+        zone = zone_name(self._app.settings.schedule)
+        self._log.info("daemon_started", root=str(self._app.root), timezone=zone, **started)
+
+    async def _say_farewell(self) -> None:
+        try:
+            async with asyncio.timeout(_FAREWELL_S):
+                await in_thread(self._record_stop, "stop")
+        except (BoundaryError, TimeoutError) as error:
+            self._log.warning("stop_unrecorded", error=str(error))
+        self._log.info("daemon_stopped", reason=self._reason, code=self._code)
+
+    def _record_stop(self) -> None:
+        with self._app.store.write() as transaction:
+            transaction.event("daemon_stopped", reason=self._reason, pid=os.getpid())
+
+    def _leave(self, signal_name: str) -> None:
+        self._log.warning("left_at_once", signal=signal_name, running=self._lanes.running)
+        self._app.logging.flush(_FLUSH_S)
+
+
+def serve(
+    root: Path,
+    *,
+    config: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, object] | None = None,
+    init: bool = False,
+) -> int:
+    """Run the daemon on ``root`` until it is told to stop, and return the exit code; see :func:`wiring.build`.
+
+    Raises:
+        ConfigError: with all that is wrong with the configuration.
+        BoundaryError: ``root`` is none, or the state cannot be used.
+    """
+    root = root.absolute()
+    wiring.require_root(root, init=init)
+    environ = os.environ if environ is None else environ
+    read_settings = partial(settings.load, root, environ=environ, config=config, flags=flags)
+    policy = read_settings().settings.log
+    logging = observe.configure(
+        level=policy.level,
+        fmt=policy.format,
+        file=root / policy.file if policy.file else None,
+        queue_size=policy.queue_size,
+    )
+    try:
+        app = wiring.build(root, config=config, environ=environ, flags=flags, logging=logging)
+        daemon = Daemon(app, read_settings=read_settings)
+        code = asyncio.run(daemon.run())
+        if daemon.has_abandoned:
+            # A job hangs. It is safe to kill at any line, but not to take the interpreter apart around it.
+            logging.close()
+            os._exit(code)
+        app.close()
+    finally:
+        logging.close()
+    return code
+
+
+async def _shielded(work: Awaitable[None]) -> None:
+    """Finish ``work`` though this is cancelled meanwhile; then be cancelled."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise

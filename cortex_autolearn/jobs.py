@@ -1,0 +1,209 @@
+"""What each job does, and which event tells of it.
+
+A job calls rooms and adds up what they did; its bookkeeping is ``runner``'s. Every one may be run again at any time,
+and after a kill at any line. Each takes the rooms, its run, whether it is the schedule's own run (which also tidies
+up), and its options by keyword, and returns its counts.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from cortex_autolearn import retention
+from cortex_autolearn.model import instants, layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from cortex_autolearn.adapters.files import Tree
+    from cortex_autolearn.adapters.observe import Log
+    from cortex_autolearn.adapters.store import Store
+    from cortex_autolearn.collect.job import Collector
+    from cortex_autolearn.medallion.job import Medallion
+    from cortex_autolearn.ports import BoundaryError, Clock
+    from cortex_autolearn.settings import Settings
+
+
+class Rooms(NamedTuple):
+    """What the jobs work with, made from one configuration."""
+
+    store: Store
+    tree: Tree
+    clock: Clock
+    settings: Settings
+    medallion: Medallion
+    collect: Collector
+
+
+class LoggedRun(Protocol):
+    """The run that a job is part of (see ``ports.RunHandle``), with the log of its lines."""
+
+    @property
+    def run_id(self) -> str:
+        """What the run is recorded under."""
+
+    @property
+    def log(self) -> Log:
+        """The log, with the run's keys bound to it."""
+
+    def progress(self, done: int, total: int) -> None:
+        """Tell how far the run is."""
+
+    def trouble(self, error: BoundaryError) -> None:
+        """Tell of a failure that concerns one input and stops nothing."""
+
+
+def silver(rooms: Rooms, run: LoggedRun, is_scheduled: bool) -> dict[str, Any]:  # noqa: ARG001, FBT001 - as all jobs
+    """Refine what is new in bronze."""
+    return rooms.medallion.follow(run).as_dict()
+
+
+def medallion(
+    rooms: Rooms,
+    run: LoggedRun,
+    is_scheduled: bool,  # noqa: FBT001 - as all jobs
+    *,
+    days: Sequence[int] | None = None,
+    kpis: tuple[int, int] | None = None,
+    rebuild: bool = False,
+    compact: bool = False,
+    gold: bool = True,
+) -> dict[str, Any]:
+    """Refine what is new in bronze, or all of it again, and write the gold of what changed.
+
+    Options:
+        days: whose gold to write (YYYYMMDD); by default that of the days that changed.
+        kpis: first and last day of KPIs to write besides.
+        rebuild: read bronze from its beginning again.
+        compact: take superseded lines out of silver; the schedule's run always does.
+        gold: whether to write any.
+    """
+    room = rooms.medallion
+    counts = (room.rebuild if rebuild else room.follow)(run).as_dict()
+    if compact or is_scheduled:
+        counts["compacted"] = _texts(room.compact(run))
+    if gold:
+        counts["gold_days"] = _texts(room.write_gold(run, days))
+        if kpis is not None:
+            room.write_kpis(*kpis)
+    if is_scheduled:
+        counts |= retention.remove_old(rooms.store, rooms.tree, rooms.clock, rooms.settings.retention, run.log)
+    return counts
+
+
+def collection(
+    rooms: Rooms,
+    run: LoggedRun,
+    is_scheduled: bool,  # noqa: ARG001, FBT001 - as all jobs
+    *,
+    day: int | None = None,
+    everything: bool = False,
+) -> dict[str, Any]:
+    """Let the rule decide about what is new in silver, that of Cortex included.
+
+    Options:
+        day: also about those tasks of this silver day (YYYYMMDD) that it decided about before.
+        everything: also about all others.
+    """
+    rooms.medallion.mend()  # the outcomes' texts are taken from silver
+    noted = rooms.medallion.adopt(_Uncounted(run))
+    counts = rooms.collect.run(run, day=day, everything=everything).as_dict()
+    if noted.objects or noted.quarantined:
+        counts["cortex_silver"] = {"objects": noted.objects, "quarantined": noted.quarantined}
+    return counts
+
+
+def readiness(rooms: Rooms, run: LoggedRun, is_scheduled: bool) -> dict[str, Any]:  # noqa: ARG001, FBT001 - as all jobs
+    """Say whether there is enough to fine-tune on."""
+    numbers = data_collection(rooms)
+    counts = {**numbers, "due": numbers["ready"]}
+    run.log.info("training_ready" if counts["due"] else "training_not_ready", **counts)
+    return counts
+
+
+def status(rooms: Rooms, run: LoggedRun, is_scheduled: bool) -> dict[str, Any]:  # noqa: ARG001, FBT001 - as all jobs
+    """Say in one line how things stand."""
+    with rooms.store.read() as reading:
+        waiting = reading.waiting_tasks()
+        last = {job: reading.last_run(job) for job in BODIES}
+    counts: dict[str, Any] = {"data_collection": data_collection(rooms), "waiting": waiting}
+    counts["last_runs"] = {
+        job: {"result": one.result, "ended_at": instants.us_to_text(one.ended_us)}
+        for job, one in last.items()
+        if one is not None
+    }
+    counts["disk"] = disk_use(rooms.tree)
+    run.log.info("status", **counts)
+    return counts
+
+
+BODIES: Final[Mapping[str, Callable[..., dict[str, Any]]]] = {
+    "silver": silver,
+    "medallion": medallion,
+    "collection": collection,
+    "readiness": readiness,
+    "status": status,
+}
+
+
+def event_of(job: str, counts: Mapping[str, Any], *, is_whole: bool) -> str | None:
+    """Return the event that tells of a run with these counts, or None for one that changed nothing.
+
+    ``is_whole`` is False for a run that failed or was killed; its counts are what it had done by then.
+    """
+    match job:
+        case "medallion":
+            return "medallion_run" if is_whole or counts else None
+        case "silver":
+            return "medallion_run" if counts.get("objects") or counts.get("quarantined") else None
+        case "collection":
+            return "hq_collection" if counts.get("processed") or counts.get("withdrawn") else None
+        case _:
+            return None
+
+
+def data_collection(rooms: Rooms) -> dict[str, Any]:
+    """Return how many training examples there are, and of how many that are needed."""
+    with rooms.store.read() as reading:
+        totals = reading.collected_totals()
+    examples, needed = totals.get("training", (0, 0))[0], rooms.settings.training.min_examples
+    return {
+        "training_examples": examples,
+        "validation_examples": totals.get("validation", (0, 0))[0],
+        "min_required": needed,
+        "ready": examples >= needed,
+        "progress_percent": min(100.0, round(100 * examples / needed, 1)),
+    }
+
+
+def disk_use(tree: Tree) -> dict[str, int]:
+    """Return the bytes that the tree's parts take, and how many are free where the state lies."""
+    folders = {
+        "bronze": [layout.BRONZE],
+        "silver": [layout.SILVER, layout.QUARANTINE],
+        "outcomes": [f"{layout.OUTCOMES}/{split}" for split in ("training", "validation")],
+    }
+    used = {
+        f"{name}_bytes": sum(entry.size for path in paths for entry in tree.entries(path, ".jsonl"))
+        for name, paths in folders.items()
+    }
+    used["state_bytes"] = sum(entry.size for entry in tree.entries(layout.AUTOLEARN, ".db"))
+    used["state_bytes"] += sum(entry.size for entry in tree.entries(layout.AUTOLEARN, ".db-wal"))
+    free = os.statvfs(tree.path(layout.AUTOLEARN))
+    used["free_bytes"] = free.f_bavail * free.f_frsize
+    return used
+
+
+class _Uncounted:
+    """A part of a run whose own counts are not the run's."""
+
+    run_id = ""
+
+    def __init__(self, run: LoggedRun) -> None:
+        self.progress = run.progress
+        self.trouble = run.trouble
+
+
+def _texts(days: Sequence[int]) -> list[str]:
+    return [str(day) for day in days]
