@@ -1,0 +1,68 @@
+"""The command line: parses, calls and prints; knows no rule.
+
+A command's module is imported when the command is called, so that each pays for what it needs and ``--help`` for
+nothing. The commands stand in the modules of this folder, one for each group of commands that need the same; what
+they share is in ``call`` (the options every command takes, errors and exit codes), ``printing`` and ``opened``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final, cast
+
+import click
+
+from cortex_autolearn.cli.call import Group, version_option
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "run": ("daemon", "Run the daemon: refine, collect and keep the schedule until it is stopped."),
+    "medallion": ("refine", "Refine new bronze into silver and gold."),
+    "collect": ("refine", "Collect high-quality outcomes."),
+    "run-once": ("refine", "Run one job of the schedule now."),
+    "status": ("look", "Show how far the system is."),
+    "schedule": ("look", "Show what runs when, and how it went last."),
+    "events": ("look", "Print what happened, oldest first."),
+    "fine-tune": ("fine_tune", "Show whether a fine-tuning is due."),
+    "doctor": ("checkup", "Look for what is wrong, and say what to do about it."),
+    "config": ("config", "Show and check the configuration."),
+    "demo": ("demo", "Try it all on a simulated fleet, or on files of yours."),
+}
+"""Each command's module in this folder, and its line in the help."""
+
+
+class _Program(Group):
+    """The top of the command line; finds a command's module when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the commands in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import a command's module and return the command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"{__name__}.{COMMANDS[cmd_name][0]}")
+        return cast("click.Command", getattr(module, cmd_name.replace("-", "_")))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=_Program, name="cortex-autolearn")
+@version_option
+def main() -> None:
+    """Turn the task records of a Cortex fleet into clean data and high-quality training outcomes.
+
+    ROOT is the folder that holds coordination/: --root, else CORTEX_HOME, else the current folder.
+
+    \b
+    Try it:        cortex-autolearn demo
+    Look first:    cortex-autolearn doctor --root /path/to/cortex
+    Run it:        cortex-autolearn run --root /path/to/cortex
+
+    Exit codes: 0 fine, 1 failed, 2 wrong usage, 75 another daemon runs on this ROOT, 78 wrong configuration.
+    """

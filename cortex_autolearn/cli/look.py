@@ -1,0 +1,190 @@
+"""``status``, ``schedule`` and ``events``: what the state tells."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+import orjson
+
+from cortex_autolearn import status as status_module
+from cortex_autolearn.adapters.store.database import event_line
+from cortex_autolearn.cli.call import Command, pass_call
+from cortex_autolearn.cli.opened import opened
+from cortex_autolearn.cli.printing import (
+    as_pairs,
+    note,
+    period,
+    plural,
+    print_json,
+    print_lines,
+    printable,
+    size,
+    table,
+)
+from cortex_autolearn.model import instants
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cortex_autolearn.cli.call import Call
+    from cortex_autolearn.model.runs import Run
+    from cortex_autolearn.status import Status
+
+_POLL_S: Final = 0.5
+_PAGE: Final = 1_000
+_LAST_SHOWN: Final = 10
+
+_Event = tuple[int, str, str, str]
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.command(cls=Command)
+@_json
+@pass_call
+def status(call: Call, *, as_json: bool) -> None:
+    """Show how far the system is: examples collected, what was rejected and why, the schedule, and what it takes.
+
+    \b
+    Example:  cortex-autolearn status
+              cortex-autolearn status --json | jq .data_collection.progress_percent
+    """
+    with opened(call) as app:
+        found = status_module.gather(app)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        click.echo(status_text(found))
+
+
+@click.command(cls=Command)
+@_json
+@pass_call
+def schedule(call: Call, *, as_json: bool) -> None:
+    """Show for each job its rule, its last run, and when it runs next, in local time and in UTC.
+
+    \b
+    Example:  cortex-autolearn schedule
+    """
+    with opened(call) as app:
+        found = status_module.gather(app)
+    if as_json:
+        alive = {"daemon_alive": found.daemon.alive, "generated_at": instants.to_text(found.now)}
+        print_json({"timezone": found.zone, **alive, "jobs": [found.planned_dict(one) for one in found.schedule]})
+        return
+    rows = [("JOB", "RULE", "LAST RUN (UTC)", "RESULT", f"NEXT RUN ({found.zone})", "NEXT RUN (UTC)")]
+    for one in found.schedule:
+        last = "never" if one.last is None else f"{instants.from_us(one.last.started_us):%Y-%m-%d %H:%M:%S}"
+        result = "" if one.last is None else str(one.last.result)
+        local, utc = found.local(one.next_at), one.next_at
+        rows.append((one.job, one.rule, last, result, f"{local:%Y-%m-%d %H:%M}", f"{utc:%Y-%m-%d %H:%M}"))
+    click.echo(table(rows))
+    if not found.daemon.alive:
+        note("No daemon runs on this ROOT, so nothing of this will run: cortex-autolearn run")
+
+
+@click.command(cls=Command)
+@click.option("--follow", "-f", is_flag=True, help="Go on printing what happens, until Ctrl-C.")
+@click.option("--type", "kind", metavar="TYPE", help="Only events of this type, such as hq_collection.")
+@click.option("--since", type=click.IntRange(min=0), metavar="SEQ", help="Only events after this sequence number.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="At most N: the last, or the first after --since."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, as the events file holds it.")
+@pass_call
+def events(call: Call, *, follow: bool, kind: str | None, since: int | None, limit: int | None, as_json: bool) -> None:
+    """Print what happened, oldest first, one event a line.
+
+    \b
+    Example:  cortex-autolearn events --limit 20
+              cortex-autolearn events --follow --type hq_collection --json
+    """
+    render = _event_json if as_json else _event_text
+    with opened(call) as app:
+        if follow and since is None and limit is None:
+            limit = _LAST_SHOWN
+        if since is None and limit is not None:
+            with app.store.read() as reading:
+                rows = reading.last_events(limit, kind)
+                seen = reading.last_event_seq()
+            print_lines(map(render, rows))
+        else:
+            seen = since or 0
+            left = limit
+            while left is None or left > 0:
+                with app.store.read() as reading:
+                    rows = reading.events_after(seen, kind, _PAGE if left is None else min(left, _PAGE))
+                if not rows:
+                    break
+                print_lines(map(render, rows))
+                seen, left = rows[-1][0], None if left is None else left - len(rows)
+        while follow:
+            time.sleep(_POLL_S)
+            with app.store.read() as reading:
+                rows = reading.events_after(seen, kind, _PAGE)
+            if rows:
+                print_lines(map(render, rows))
+                sys.stdout.flush()
+                seen = rows[-1][0]
+
+
+def status_text(found: Status) -> str:
+    """Return a status for people."""
+    collection = found.collection
+    daemon = f"running (process {found.daemon.noted.get('pid', 'unknown')})" if found.daemon.alive else "not running"
+    tokens, cost = found.estimate
+    lag = found.lag
+    waits = f"{size(lag.bytes)} in {plural(lag.files, 'file')}, for {period(lag.seconds)}" if lag.files else "nothing"
+    ready = f"{collection['progress_percent']:g} %, {'ready' if collection['ready'] else 'not ready'}"
+    lines = [
+        f"Root:      {found.root}",
+        f"Daemon:    {daemon}",
+        "",
+        f"Training examples:   {collection['training_examples']:,} of {collection['min_required']:,} ({ready})",
+        f"Validation examples: {collection['validation_examples']:,}",
+        f"Estimated training:  {tokens:,} tokens, {_price(cost)}",
+        "",
+        f"Tasks seen:          {found.tasks:,} ({found.final_tasks:,} final)",
+        f"Tasks completed:     {found.completed_tasks:,} ({found.scored_tasks:,} with a quality score)",
+        f"Not yet refined:     {waits}",
+        f"Not yet decided on:  {plural(found.waiting, 'task')}",
+        f"Quarantined:         {sum(found.quarantined.values()):,}",
+        "",
+        "Rejection reasons:",
+        *_indented(found.rejected.items()),
+        "",
+        "Last runs:",
+        *_indented((job, _run_text(run)) for job, run in found.last_runs.items()),
+        "",
+        f"Next runs ({found.zone}):",
+        *_indented((one.job, f"{found.local(one.next_at):%Y-%m-%d %H:%M}  {one.rule}") for one in found.schedule),
+        "",
+        "Disk:",
+        *_indented((name.removesuffix("_bytes"), size(count)) for name, count in found.disk.items()),
+    ]
+    return printable("\n".join(lines))
+
+
+def _indented(pairs: Iterable[tuple[str, Any]]) -> list[str]:
+    return [f"  {name}: {value}" for name, value in pairs] or ["  none"]
+
+
+def _run_text(run: Run) -> str:
+    took = "" if run.ended_us is None else f" in {period((run.ended_us - run.started_us) / instants.SECOND_US)}"
+    return f"{run.result}, {instants.from_us(run.started_us):%Y-%m-%d %H:%M:%S} UTC{took}"
+
+
+def _price(cost_usd: float) -> str:
+    return f"{cost_usd:,.2f} USD" if cost_usd else "no price is set (training.price_usd_per_mtok)"
+
+
+def _event_json(event: _Event) -> str:
+    return event_line(*event).decode()
+
+
+def _event_text(event: _Event) -> str:
+    seq, timestamp, name, body = event
+    return printable(f"{timestamp}  {seq:>6}  {name:<16} {as_pairs(orjson.loads(body))}".rstrip())

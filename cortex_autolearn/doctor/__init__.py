@@ -1,0 +1,130 @@
+"""What is wrong with a ROOT, and what to do about it.
+
+Looks by itself and changes nothing: the state is opened for reading only, so that a doctor can be sent to a tree that
+is broken, another user's, or not there. ``flow`` looks at the way of the records, ``system`` at what it all stands on.
+Numbers that are merely interesting are ``status``' business.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from cortex_autolearn import settings as settings_module
+from cortex_autolearn.adapters.files import Tree
+from cortex_autolearn.adapters.store.database import Reading
+from cortex_autolearn.doctor import flow, system
+from cortex_autolearn.doctor.check import Check, Patient
+from cortex_autolearn.model import layout
+from cortex_autolearn.ports import BoundaryError
+from cortex_autolearn.settings import ConfigError, Settings
+from cortex_autolearn.status import look_for_daemon
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Check", "examine", "is_well"]
+
+_QUICK_CHECK_S: Final = 5.0
+
+
+def examine(root: Path, *, config: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> list[Check]:
+    """Look at everything, in the order in which it is worth mending.
+
+    Arguments:
+        root: the folder that holds ``coordination/``.
+        config: the configuration file, instead of the one in ``root``.
+        environ: the environment.
+        flags: settings given on the command line, by dotted key.
+    """
+    root = root.absolute()
+    checks = [_root(root)]
+    settings, check = _configuration(root, config, environ, flags)
+    checks.append(check)
+    if checks[0].verdict == "fail":
+        return checks
+    connection, check = _state(root)
+    checks.append(check)
+    reading = None if connection is None else Reading(connection)
+    patient = Patient(root, Tree(root), settings, datetime.now(UTC), reading, _is_alive(root))
+    for look in (*system.LOOKS, *flow.LOOKS):
+        try:
+            checks += look(patient)
+        except (BoundaryError, OSError, sqlite3.Error) as error:
+            found = f"cannot be looked at: {error}"
+            checks.append(Check(look.__name__.strip("_"), "fail", found, "Mend that first, then ask again"))
+    if connection is not None:
+        connection.close()
+    return checks
+
+
+def is_well(checks: list[Check]) -> bool:
+    """Tell whether nothing is wrong; a warning is not."""
+    return all(check.verdict != "fail" for check in checks)
+
+
+def _root(root: Path) -> Check:
+    if (root / layout.COORDINATION).is_dir():
+        return Check("root", "ok", f"{root} holds {layout.COORDINATION}/")
+    found = f"{root} holds no folder {layout.COORDINATION}/" if root.is_dir() else f"{root} is no folder"
+    remedy = "Name the fleet's folder with --root or CORTEX_HOME; for a new one: cortex-autolearn run --init"
+    return Check("root", "fail", found, remedy)
+
+
+def _configuration(
+    root: Path, config: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]
+) -> tuple[Settings, Check]:
+    try:
+        loaded = settings_module.load(root, environ=environ, config=config, flags=flags)
+    except ConfigError as error:
+        found = "; ".join(str(problem) for problem in error.problems)
+        remedy = "Mend these; cortex-autolearn config check says whether they are. All else was checked with defaults"
+        return Settings(), Check("configuration", "fail", found, remedy)
+    given = sum(origin != "default" for origin in loaded.origins.values())
+    return loaded.settings, Check("configuration", "ok", f"right; {given} settings are not the defaults")
+
+
+def _state(root: Path) -> tuple[sqlite3.Connection | None, Check]:
+    path = root / layout.STATE
+    if not path.exists():
+        remedy = "Refine once: cortex-autolearn medallion; or start the daemon: cortex-autolearn run"
+        return None, Check("state", "warn", "there is none: nothing ran here yet", remedy)
+    connection = None
+    try:
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+        problem, is_whole = _quick_check(connection)
+    except sqlite3.Error as error:
+        problem, is_whole = str(error), True
+    if problem:
+        if connection is not None:
+            connection.close()
+        remedy = "Check its owner and its disk; restore it from a backup, or move it away: bronze is then read again"
+        return None, Check("state", "fail", f"{layout.STATE}: {problem}", remedy)
+    how = "its whole structure is sound" if is_whole else f"no fault within {_QUICK_CHECK_S:.0f} s of checking"
+    return connection, Check("state", "ok", f"opens ({path.stat().st_size:,} bytes), {how}")
+
+
+def _quick_check(connection: sqlite3.Connection) -> tuple[str, bool]:
+    """Return what SQLite finds wrong, or nothing, and whether it came to the end in time."""
+    ends_at = time.monotonic() + _QUICK_CHECK_S
+    connection.execute("SELECT count(*) FROM meta").fetchone()
+    connection.set_progress_handler(lambda: time.monotonic() > ends_at, 10_000)
+    try:
+        first = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.OperationalError as error:
+        if "interrupted" in str(error):
+            return "", False
+        raise
+    finally:
+        connection.set_progress_handler(None, 0)
+    return ("" if first == "ok" else first), True
+
+
+def _is_alive(root: Path) -> bool:
+    try:
+        return look_for_daemon(root).alive
+    except BoundaryError:  # told of by the look at the daemon
+        return False

@@ -1,0 +1,43 @@
+"""What a doctor looks at, and what a look finds."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from cortex_autolearn.adapters.files import Tree
+from cortex_autolearn.adapters.store.database import Reading
+from cortex_autolearn.settings import Settings
+
+Verdict = Literal["ok", "warn", "fail"]
+
+
+class Check(NamedTuple):
+    """One thing that was looked at: what was found, and what to do about it where it is not ``ok``."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    remedy: str = ""
+
+
+class Patient(NamedTuple):
+    """A ROOT on the table. ``reading`` is None where there is no state that can be read."""
+
+    root: Path
+    tree: Tree
+    settings: Settings
+    now: datetime
+    reading: Reading | None
+    is_alive: bool
+
+
+def ago(age: timedelta) -> str:
+    """Say how long ago something was."""
+    seconds = age.total_seconds()
+    if seconds < 90:
+        return "just now" if seconds < 10 else f"{seconds:.0f} s ago"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min ago"
+    return f"{seconds / 3600:.0f} h ago" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days ago"

@@ -1,0 +1,202 @@
+"""Looks at the way of the records: do they arrive, are they refined and decided on, does somebody do it all."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Final
+
+import orjson
+
+from cortex_autolearn.adapters.store.database import Reading
+from cortex_autolearn.doctor.check import Check, Patient, Verdict, ago
+from cortex_autolearn.model import instants, layout
+from cortex_autolearn.slots import Every
+from cortex_autolearn.status import lag_of, look_for_daemon, planned, rejections
+
+_STALE_BRONZE: Final = timedelta(hours=24)
+_LAG_S: Final = {True: 120.0, False: 26 * 3600.0}
+"""How long bronze may wait, in seconds: with a daemon that follows it, and until the next night without one."""
+_FEW_TASKS: Final = 20
+_MANY_QUARANTINED: Final = 0.05
+_MOST_QUARANTINED: Final = 0.25
+_FEW_SCORES: Final = 0.5
+_TAIL_BYTES: Final = 1 << 20
+_FLUSH_S: Final = 0.3
+_SHOWN: Final = 5
+_TRIGGER: Final = f"{layout.AUTOLEARN}/.fine_tune_trigger"
+
+
+def _bronze(patient: Patient) -> Iterator[Check]:
+    entries = patient.tree.entries(layout.BRONZE, ".jsonl")
+    remedy = f"Let the fleet append its task records to {layout.BRONZE}/*.jsonl, or call cortex_autolearn.record()"
+    if not entries:
+        yield Check("bronze", "fail", "no file: nothing arrives", remedy)
+        return
+    newest = max(entries, key=lambda entry: entry.mtime_ns)
+    age = patient.now - datetime.fromtimestamp(newest.mtime_ns / 1e9, UTC)
+    found = f"{len(entries)} files, {newest.relative.rsplit('/', 1)[-1]} grew {ago(age)}"
+    yield Check("bronze", "warn", found, remedy) if age > _STALE_BRONZE else Check("bronze", "ok", found)
+
+
+def _refused(patient: Patient) -> Iterator[Check]:
+    refused = [
+        f"{one.relative} ({one.reason})"
+        for folder in (layout.BRONZE, layout.SILVER)
+        for one in patient.tree.scan(folder, ".jsonl").refused
+    ]
+    if refused:
+        found = f"{len(refused)} never read: " + ", ".join(refused[:_SHOWN]) + (", …" if refused[_SHOWN:] else "")
+        yield Check("refused files", "warn", found, "Put regular files there, or move these away")
+    else:
+        yield Check("refused files", "ok", "none")
+
+
+def _silver(patient: Patient) -> Iterator[Check]:
+    if patient.reading is None:
+        return
+    entries = patient.tree.entries(layout.BRONZE, ".jsonl")
+    lag = lag_of(entries, patient.reading.sources(layout.BRONZE), patient.now)
+    follows = patient.is_alive and patient.settings.medallion.follow_bronze
+    since = ago(timedelta(seconds=lag.seconds))
+    found = f"{lag.bytes:,} bytes in {lag.files} bronze file(s) are not refined, the oldest from {since}"
+    if not lag.files:
+        found = "all of bronze is refined"
+        found += f"; {lag.tail_bytes:,} bytes at the ends of files are unfinished records" if lag.tail_bytes else ""
+    if lag.seconds > _LAG_S[follows]:
+        remedy = "Refine it: cortex-autolearn medallion; if a daemon runs, see its log for why it does not"
+        yield Check("silver", "fail", found, remedy)
+    else:
+        yield Check("silver", "ok", found)
+
+
+def _quarantine(patient: Patient) -> Iterator[Check]:
+    if patient.reading is None:
+        return
+    reasons = patient.reading.quarantine_counts()
+    bad, tasks = sum(reasons.values()), patient.reading.task_totals()[0]
+    share = bad / max(1, bad + tasks)
+    found = f"{bad:,} beside {tasks:,} tasks ({share:.1%})"
+    found += f"; mostly: {', '.join(list(reasons)[:3])}" if reasons else ""
+    if share > _MANY_QUARANTINED and bad + tasks >= _FEW_TASKS:
+        verdict: Verdict = "fail" if share > _MOST_QUARANTINED else "warn"
+        yield Check("quarantine", verdict, found, f"See {layout.QUARANTINE}/*.jsonl and mend what writes these")
+    else:
+        yield Check("quarantine", "ok", found)
+
+
+def _scores(patient: Patient) -> Iterator[Check]:
+    if patient.reading is None:
+        return
+    _, _, completed, scored = patient.reading.task_totals()
+    found = f"{scored:,} of {completed:,} completed tasks have a quality score from 1 to 5"
+    remedy = (
+        "Without such a score nothing is collected: let the fleet write quality_score; "
+        "a score on another scale is declared by [[medallion.score_scale]]"
+    )
+    if completed and scored < _FEW_SCORES * completed:
+        yield Check("scores", "warn" if scored else "fail", found, remedy)
+    else:
+        yield Check("scores", "ok", found)
+
+
+def _collection(patient: Patient) -> Iterator[Check]:
+    if patient.reading is None:
+        return
+    kept = sum(count for count, _ in patient.reading.collected_totals().values())
+    rejected = rejections(patient.reading, patient.settings.collect)
+    total, waiting = sum(rejected.values()), patient.reading.waiting_tasks()
+    found = f"{kept:,} high-quality tasks; the rule rejects {total:,}, and {waiting:,} wait for it"
+    if not kept and total >= _FEW_TASKS:
+        reason = next(iter(rejected))
+        yield Check("collection", "warn", found, f"Most are rejected for: {reason} ({rejected[reason]:,}); see status")
+    elif waiting and not patient.is_alive:
+        yield Check("collection", "warn", found, "Let it decide: cortex-autolearn collect; or start the daemon")
+    else:
+        yield Check("collection", "ok", found)
+
+
+def _runs(patient: Patient) -> Iterator[Check]:
+    if patient.reading is None:
+        return
+    for job in planned(patient.settings.schedule):
+        last = patient.reading.last_run(job.name)
+        if last is None or last.ended_us is None:
+            continue
+        age = patient.now - instants.from_us(last.ended_us)
+        if last.result == "failed":
+            remedy = f"See the log for its cause, or run it by hand: cortex-autolearn run-once {job.name}"
+            yield Check("runs", "fail", f"the last {job.name} failed, {ago(age)}", remedy)
+        due_s = job.rule.period_s if isinstance(job.rule, Every) else 86_400
+        if patient.is_alive and age.total_seconds() > 2 * due_s + 600:
+            found = f"the daemon is alive, but the last {job.name} ended {ago(age)}"
+            yield Check("runs", "fail", found, "It hangs: see its log, then restart it")
+
+
+def _daemon(patient: Patient) -> Iterator[Check]:
+    daemon = look_for_daemon(patient.root)
+    if not daemon.alive:
+        yield Check("daemon", "fail", "not running", "Start it: cortex-autolearn run; better: as a systemd service")
+        return
+    yield Check("daemon", "ok", f"alive, process {daemon.noted.get('pid', 'unknown')}")
+
+
+def _events(patient: Patient) -> Iterator[Check]:
+    if patient.reading is None:
+        return
+    fault, last = _events_fault(patient, patient.reading)
+    if fault:
+        # A running daemon may be between its commit and the file.
+        time.sleep(_FLUSH_S)
+        fault, last = _events_fault(patient, patient.reading)
+    if fault:
+        remedy = "Another program changed the file, or the disk is full; cortex-autolearn events prints what is true"
+        yield Check("events", "warn", fault, remedy)
+    else:
+        yield Check("events", "ok", f"{last:,} events, and the file agrees")
+
+
+def _events_fault(patient: Patient, reading: Reading) -> tuple[str, int]:
+    """Return what is wrong with the end of the events file, or nothing, and the state's last event."""
+    last = reading.last_event_seq()
+    handle = patient.tree.open_input(layout.EVENTS)
+    if handle is None:
+        return f"{layout.EVENTS} is gone" if last else "", last
+    with handle:
+        size = os.fstat(handle.fileno()).st_size
+        start = max(0, size - _TAIL_BYTES)
+        lines = os.pread(handle.fileno(), size - start, start).split(b"\n")
+    try:
+        numbers = [int(orjson.loads(line)["seq"]) for line in lines[bool(start) : -1]]
+    except (ValueError, KeyError, TypeError):
+        return "the file holds a line that is no event", last
+    if lines[-1]:
+        return "the file ends in the middle of a line", last
+    if any(later != earlier + 1 for earlier, later in pairwise(numbers)):
+        return "the file does not hold every event once, in order", last
+    end = numbers[-1] if numbers else 0
+    return f"the file ends with event {end}, the state with {last}" if end < last else "", last
+
+
+def _trigger(patient: Patient) -> Iterator[Check]:
+    path = patient.root / _TRIGGER
+    if path.exists():
+        remedy = "Remove it: this version triggers no fine-tuning, so another program left it"
+        yield Check("trigger", "warn", f"{_TRIGGER} is there", remedy)
+
+
+LOOKS: Final[tuple[Callable[[Patient], Iterator[Check]], ...]] = (
+    _daemon,
+    _runs,
+    _bronze,
+    _refused,
+    _silver,
+    _quarantine,
+    _scores,
+    _collection,
+    _events,
+    _trigger,
+)

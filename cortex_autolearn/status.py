@@ -1,0 +1,289 @@
+"""How far the system is, gathered from the state and the tree; asked by the command line and the daemon alike.
+
+Only reads. What is wrong, and what to do about it, is ``doctor``'s to say; how it is printed, the command line's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+import tzlocal
+
+from cortex_autolearn import jobs
+from cortex_autolearn.adapters import lock
+from cortex_autolearn.collect import gate
+from cortex_autolearn.model import instants, layout
+from cortex_autolearn.runner import JOBS
+from cortex_autolearn.slots import Daily, Every, Job, next_due
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from cortex_autolearn.adapters.store.database import Reading
+    from cortex_autolearn.model.ledger import Source
+    from cortex_autolearn.model.policy import GatePolicy, SchedulePolicy
+    from cortex_autolearn.model.runs import Run
+    from cortex_autolearn.ports import Entry
+    from cortex_autolearn.settings import Settings
+    from cortex_autolearn.slots import Rule
+    from cortex_autolearn.wiring import App
+
+_BYTES_PER_TOKEN: Final = 4
+"""What a token of English text and code is worth, roughly: the estimate is for the order of magnitude."""
+
+
+_FOLDERS: Final = {
+    "gold_bytes": (
+        layout.ANALYTICS,
+        layout.REPORTS,
+        layout.KPIS,
+        f"{layout.TRAINING_VIEW}/training",
+        f"{layout.TRAINING_VIEW}/validation",
+    ),
+    "logs_bytes": (layout.LOG.rsplit("/", 1)[0],),
+}
+
+
+class Daemon(NamedTuple):
+    """Whether a daemon runs on a ROOT, and what the last one noted about itself (``pid``, …)."""
+
+    alive: bool
+    noted: dict[str, Any]
+
+
+class Lag(NamedTuple):
+    """What of bronze is not refined yet: bytes nobody looked at, and for how long the oldest of them have waited.
+
+    ``tail_bytes`` are unfinished ends of files that were looked at: they wait for their writers.
+    """
+
+    files: int
+    bytes: int
+    seconds: float
+    tail_bytes: int
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job of the schedule: its rule in words, its last run, and when it runs next."""
+
+    job: str
+    rule: str
+    next_at: datetime
+    last: Run | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """All of it. Instants are aware and in UTC, sizes in bytes."""
+
+    root: Path
+    now: datetime
+    zone: str
+    daemon: Daemon
+    collection: dict[str, Any]
+    """Training and validation examples, how many are needed, whether that is enough."""
+    text_bytes: int
+    settings: Settings
+    schedule: list[Planned]
+    last_runs: dict[str, Run]
+    lag: Lag
+    tasks: int
+    final_tasks: int
+    scored_tasks: int
+    completed_tasks: int
+    rejected: dict[str, int]
+    """Reason to number of final tasks that the rule rejects as they stand, the commonest first."""
+    waiting: int
+    """Final tasks that the rule was not asked about yet."""
+    quarantined: dict[str, int]
+    disk: dict[str, int]
+
+    @property
+    def estimate(self) -> tuple[int, float]:
+        """Tokens of one training run over all epochs, and its price in USD, by the configured price."""
+        training = self.settings.training
+        examples = self.collection["training_examples"]
+        prompts = examples * len(training.system_prompt.encode())
+        tokens = (self.text_bytes + prompts) // _BYTES_PER_TOKEN * training.epochs
+        return tokens, round(tokens / 1e6 * training.price_usd_per_mtok, 2)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as ``status --json`` prints it."""
+        tokens, cost = self.estimate
+        return {
+            "root": str(self.root),
+            "generated_at": instants.to_text(self.now),
+            "daemon": {"alive": self.daemon.alive, "pid": self.daemon.noted.get("pid") if self.daemon.alive else None},
+            "data_collection": self.collection,
+            # Nothing is trained yet: what follows from readiness comes with a later version.
+            "fine_tuning": {"has_triggered": False, "models_trained": 0},
+            "cost_estimate": {
+                "example_count": self.collection["training_examples"],
+                "estimated_tokens": tokens,
+                "estimated_cost_usd": cost,
+            },
+            "tasks": {
+                "seen": self.tasks,
+                "final": self.final_tasks,
+                "completed": self.completed_tasks,
+                "completed_with_score": self.scored_tasks,
+                "waiting_for_collection": self.waiting,
+            },
+            "rejected": self.rejected,
+            "quarantined": self.quarantined,
+            "silver_lag": {**self.lag._asdict(), "seconds": round(self.lag.seconds, 3)},
+            "schedule": {"timezone": self.zone, "jobs": [self.planned_dict(one) for one in self.schedule]},
+            "last_runs": {job: run_dict(run) for job, run in self.last_runs.items()},
+            "disk": self.disk,
+        }
+
+    def planned_dict(self, one: Planned) -> dict[str, Any]:
+        """Return one line of the schedule as JSON holds it."""
+        return {
+            "job": one.job,
+            "rule": one.rule,
+            "next_run": instants.to_text(one.next_at),
+            "next_run_local": self.local(one.next_at).isoformat(),
+            "last_run": None if one.last is None else run_dict(one.last),
+        }
+
+    def local(self, instant: datetime) -> datetime:
+        """Return an instant in the zone of the schedule."""
+        return instant.astimezone(ZoneInfo(self.zone))
+
+
+def gather(app: App) -> Status:
+    """Look at everything once."""
+    now = app.clock.now()
+    rooms = jobs.Rooms(app.store, app.tree, app.clock, app.settings, app.medallion, app.collect)
+    schedule = app.settings.schedule
+    with app.store.read() as reading:
+        last_runs = {job: run for job in JOBS if (run := reading.last_run(job)) is not None}
+        lag = lag_of(app.tree.entries(layout.BRONZE, ".jsonl"), reading.sources(layout.BRONZE), now)
+        tasks, final, completed, scored = reading.task_totals()
+        waiting = reading.waiting_tasks()
+        rejected = rejections(reading, app.settings.collect)
+        quarantined = reading.quarantine_counts()
+        text_bytes = reading.collected_totals().get("training", (0, 0))[1]
+    return Status(
+        root=app.root,
+        now=now,
+        zone=zone_name(schedule),
+        daemon=look_for_daemon(app.root),
+        collection=jobs.data_collection(rooms),
+        text_bytes=text_bytes,
+        settings=app.settings,
+        schedule=[
+            Planned(job.name, rule_text(job.rule), next_due(job.rule, now).due_at, last_runs.get(job.name))
+            for job in planned(schedule)
+        ],
+        last_runs=last_runs,
+        lag=lag,
+        tasks=tasks,
+        final_tasks=final,
+        scored_tasks=scored,
+        completed_tasks=completed,
+        rejected=rejected,
+        waiting=waiting,
+        quarantined=quarantined,
+        disk=jobs.disk_use(app.tree) | {name: _bytes_in(app, folders) for name, folders in _FOLDERS.items()},
+    )
+
+
+def planned(policy: SchedulePolicy) -> list[Job]:
+    """Return which job is due when."""
+    zone = zone_name(policy)
+    return [
+        Job("medallion", Daily(policy.medallion_at, zone)),
+        Job("collection", Every(policy.collection_every_s)),
+        Job("readiness", Daily(policy.readiness_at, zone)),
+        Job("status", Every(policy.status_every_s)),
+    ]
+
+
+def zone_name(policy: SchedulePolicy) -> str:
+    """Return the zone of the schedule: the configured one, else the machine's, else UTC."""
+    if policy.timezone:
+        return policy.timezone
+    try:
+        name = str(tzlocal.get_localzone_name())
+        Daily("00:00", name)
+    except (LookupError, OSError, ValueError, TypeError):
+        return "UTC"  # a machine with an offset but no zone, or none at all
+    return name
+
+
+def look_for_daemon(root: Path) -> Daemon:
+    """Tell by its lock whether a daemon runs on ``root``.
+
+    Raises:
+        BoundaryError: the lock's file cannot be looked at.
+    """
+    path = root / layout.DAEMON_LOCK
+    return Daemon(lock.is_held(path), lock.holder(path))
+
+
+def rejections(reading: Reading, policy: GatePolicy) -> dict[str, int]:
+    """Return for each reason how many final tasks the rule rejects as they stand, the commonest first."""
+    counts: Counter[str] = Counter()
+    for facts, count in reading.fact_groups(policy.min_output_chars, policy.min_duration_s, policy.max_duration_s):
+        verdict = gate.verdict(facts, policy)
+        if verdict is not gate.KEPT:
+            counts[verdict] += count
+    return dict(counts.most_common())
+
+
+def lag_of(entries: Sequence[Entry], sources: list[Source], now: datetime) -> Lag:
+    """Compare the files of bronze with how far each was read."""
+    known = {source.path: source for source in sources}
+    files = unread = tails = 0
+    oldest_ns: int | None = None
+    for entry in entries:
+        source = known.get(entry.relative)
+        if source is not None and (source.size, source.mtime_ns) == (entry.size, entry.mtime_ns):
+            tails += entry.size - source.position
+            continue
+        is_same = source is not None and source.identity == f"{entry.device}:{entry.inode}"
+        read = source.position if source is not None and is_same and source.position <= entry.size else 0
+        if entry.size > read:
+            files += 1
+            unread += entry.size - read
+            oldest_ns = entry.mtime_ns if oldest_ns is None else min(oldest_ns, entry.mtime_ns)
+    waited_s = 0.0 if oldest_ns is None else max(0.0, now.timestamp() - oldest_ns / 1e9)
+    return Lag(files, unread, waited_s, tails)
+
+
+def rule_text(rule: Rule) -> str:
+    """Say a rule in words: ``daily at 02:00 (Europe/Berlin)``, ``every hour``, ``every 6 hours``."""
+    if isinstance(rule, Daily):
+        return f"daily at {rule.at} ({rule.timezone})"
+    for unit_s, unit in ((3600, "hour"), (60, "minute"), (1, "second")):
+        if rule.period_s % unit_s == 0:
+            count = rule.period_s // unit_s
+            return f"every {unit}" if count == 1 else f"every {count} {unit}s"
+    raise AssertionError(rule)
+
+
+def run_dict(run: Run) -> dict[str, Any]:
+    """Return a run as JSON holds it."""
+    ended = None if run.ended_us is None else run.ended_us - run.started_us
+    return {
+        "run_id": run.run_id,
+        "trigger": run.trigger,
+        "slot": run.slot,
+        "started_at": instants.us_to_text(run.started_us),
+        "ended_at": instants.us_to_text(run.ended_us),
+        "duration_seconds": None if ended is None else round(ended / instants.SECOND_US, 3),
+        "result": run.result,
+        "counts": run.counts,
+    }
+
+
+def _bytes_in(app: App, folders: Sequence[str]) -> int:
+    return sum(entry.size for folder in folders for entry in app.tree.entries(folder, ""))

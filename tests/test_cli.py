@@ -1,0 +1,420 @@
+"""The command line: what it prints, word for word, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from cortex_autolearn.cli import COMMANDS, main
+from cortex_autolearn.cli.refine import collect_summary, medallion_summary
+from cortex_autolearn.model import layout
+
+ANSWER = "The certificate of the gateway expires in nine days; renewed and rolled out."
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:click")
+
+
+def task(task_id: str, **changes: object) -> dict[str, object]:
+    good: dict[str, object] = {
+        "task_id": task_id,
+        "master": "security-master",
+        "task_type": "audit",
+        "status": "completed",
+        "input": "Look at the certificates.",
+        "output": ANSWER,
+        "quality_score": 4.5,
+        "created_at": "2025-11-27T09:58:00Z",
+        "completed_at": "2025-11-27T10:00:00Z",
+        "duration_seconds": 75,
+    }
+    return good | changes
+
+
+def fill(root: Path, *records: dict[str, object] | str, name: str = "tasks-20251127.jsonl") -> None:
+    path = root / layout.BRONZE / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.writelines((one if isinstance(one, str) else json.dumps(one)) + "\n" for one in records)
+
+
+def call(root: Path | None, *args: str, env: Mapping[str, str | None] | None = None) -> Result:
+    where = [] if root is None else ["--root", str(root)]
+    cleared = {name: None for name in os.environ if name.startswith("CORTEX_")}
+    return CliRunner().invoke(main, [*args, *where], prog_name="cortex-autolearn", env=cleared | dict(env or {}))
+
+
+def answer(root: Path, *args: str) -> Any:
+    result = call(root, *args, "--json")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("\n") == 1
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    fill(
+        tmp_path,
+        task("good-1"),
+        task("good-2", completed_at="2025-11-27T10:05:00Z"),
+        task("moving-1", status="running"),
+        task("moving-1", status="completed"),
+        task("poor", quality_score=2),
+        task("poorer", quality_score=1),
+        task("quick", duration_seconds=2),
+        '{"status": "completed"}',
+        "not a record",
+    )
+    return tmp_path
+
+
+class TestHelp:
+    def test_lists_every_command_with_the_line_it_bears_itself(self) -> None:
+        """The list in the help is kept by hand, so that it costs no import; it names all there are."""
+        result = call(None, "--help")
+        assert result.exit_code == 0
+        for name in COMMANDS:
+            assert re.search(rf"^  {name} ", result.stdout, re.MULTILINE)
+
+    @pytest.mark.parametrize(
+        "command",
+        [*([name] for name in COMMANDS), ["config", "show"], ["config", "check"], ["fine-tune", "status"]],
+        ids=" ".join,
+    )
+    def test_teaches(self, command: list[str]) -> None:
+        """Every command says what it does, takes the global options, and shows an example."""
+        result = call(None, *command, "--help")
+        assert result.exit_code == 0
+        assert "--root DIR" in result.stdout
+        assert "--set SECTION.KEY=VALUE" in result.stdout
+        if command not in (["config"], ["fine-tune"]):
+            assert "Example:" in result.stdout
+
+    def test_the_version_is_the_packages(self) -> None:
+        result = call(None, "--version")
+        assert (result.exit_code, result.stdout) == (0, "cortex-autolearn 0.1.0\n")
+
+    def test_every_command_is_where_the_table_says(self) -> None:
+        for name in COMMANDS:
+            command = main.get_command(click.Context(main), name)
+            assert command is not None
+            assert command.name == name
+
+    def test_starts_without_the_heavy_packages(self) -> None:
+        """The help imports none of what the commands need, and a refinement nothing of what only the daemon needs."""
+        program = "import sys; from cortex_autolearn.cli import main; main({args}, standalone_mode=False)"
+        heavy = ("apscheduler", "watchfiles", "structlog", "asyncio", "anthropic", "sqlite3", "cortex_autolearn.daemon")
+        for args, allowed in (["--help"], ()), (["medallion", "--root", "/nowhere"], ("sqlite3",)):
+            code = f"try:\n {program.format(args=args)}\nexcept BaseException:\n pass\n"
+            code += f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+            found = json.loads(done.stderr.splitlines()[-1].replace("'", '"'))
+            assert set(found) <= set(allowed)
+
+
+class TestMedallion:
+    def test_prints_numbers_that_add_up(self, root: Path) -> None:
+        result = call(root, "medallion")
+        assert result.exit_code == 0
+        lines = result.stdout.splitlines()
+        assert lines[0].startswith("Files read: 1 (")
+        assert lines[1:7] == [
+            "Records found: 8",
+            "  - To silver: 6",
+            "  - Superseded by another record of their task: 1",
+            "  - Quarantined: 1",
+            "Also quarantined: 1 broken stretch",
+            "Days changed: 1 (20251127)",
+        ]
+        assert re.fullmatch(r"Time taken: \d\.\d\d s", lines[7])
+        assert len(lines) == 8
+
+    def test_json_holds_the_keys_of_the_format(self, root: Path) -> None:
+        counts = answer(root, "medallion")
+        assert counts["duration_seconds"] >= 0
+        expected = {"files": 1, "objects": 8, "silver": 6, "superseded": 1, "quarantined": 2, "days": ["20251127"]}
+        assert {name: counts[name] for name in expected} == expected
+        assert counts["objects"] == counts["silver"] + counts["superseded"] + counts["quarantined_objects"]
+        assert counts["bytes_read"] == (root / layout.BRONZE / "tasks-20251127.jsonl").stat().st_size
+
+    def test_reads_nothing_twice(self, root: Path) -> None:
+        call(root, "medallion")
+        assert answer(root, "medallion")["objects"] == 0
+
+    def test_writes_the_gold_of_a_range(self, root: Path) -> None:
+        result = call(root, "medallion", "--from", "2025-11-26", "--to", "20251128")
+        assert result.exit_code == 0
+        assert (root / layout.KPIS / "kpis-20251126-to-20251128.json").is_file()
+        assert (root / layout.ANALYTICS / "daily-20251126.json").is_file()
+        assert (root / layout.ANALYTICS / "daily-20251127.json").is_file()
+
+    def test_compacts_and_rebuilds(self, root: Path) -> None:
+        call(root, "medallion")
+        silver = root / layout.SILVER / "20251127.autolearn.jsonl"
+        fill(root, task("poor", quality_score=3, completed_at="2025-11-27T11:00:00Z"))
+        call(root, "medallion")
+        assert len(silver.read_bytes().splitlines()) == 7
+        assert call(root, "medallion", "--compact").exit_code == 0
+        assert len(silver.read_bytes().splitlines()) == 6
+        assert answer(root, "medallion", "--rebuild")["objects"] == 9
+
+    def test_a_file_that_cannot_be_read_is_named_and_the_others_are_read(self, root: Path) -> None:
+        os.mkfifo(root / layout.BRONZE / "pipe.jsonl")
+        result = call(root, "medallion")
+        assert result.exit_code == 0
+        assert "Records found: 8" in result.stdout
+
+    def test_summary_of_nothing(self) -> None:
+        nothing = dict.fromkeys(("files", "bytes_read", "objects", "silver", "superseded", "quarantined"), 0)
+        text = medallion_summary(nothing | {"quarantined_objects": 0, "days": [], "duration_seconds": 0.004})
+        assert text == (
+            "Files read: 0 (0 bytes)\n"
+            "Records found: 0\n"
+            "  - To silver: 0\n"
+            "  - Superseded by another record of their task: 0\n"
+            "  - Quarantined: 0\n"
+            "Days changed: 0\n"
+            "Time taken: 0.00 s"
+        )
+
+
+class TestCollect:
+    def test_prints_the_summary_that_operators_know(self, root: Path) -> None:
+        call(root, "medallion")
+        result = call(root, "collect")
+        assert result.exit_code == 0
+        assert result.stderr == ""
+        assert result.stdout == (
+            "Total tasks processed: 6\n"
+            "High-quality tasks: 3\n"
+            "  - Training: 2\n"
+            "  - Validation: 1\n"
+            "\n"
+            "Rejection reasons:\n"
+            "  Quality score too low: 2\n"
+            "  Too fast (trivial): 1\n"
+        )
+
+    def test_a_second_time_finds_nothing_new_and_says_where_new_comes_from(self, root: Path) -> None:
+        call(root, "medallion")
+        call(root, "collect")
+        result = call(root, "collect")
+        assert result.stdout.startswith("Total tasks processed: 0\nHigh-quality tasks: 0\n")
+        assert "cortex-autolearn medallion" in result.stderr
+
+    def test_json_holds_the_keys_of_the_format(self, root: Path) -> None:
+        call(root, "medallion")
+        counts = answer(root, "collect", "--date", "2025-11-27")
+        counts.pop("duration_seconds")
+        assert counts == {
+            "processed": 6,
+            "high_quality": 3,
+            "training": 2,
+            "validation": 1,
+            "rejected": {"Quality score too low": 2, "Too fast (trivial)": 1},
+            "already_collected": 0,
+            "withdrawn": 0,
+        }
+
+    def test_all_asks_again_and_collects_nothing_twice(self, root: Path) -> None:
+        call(root, "medallion")
+        call(root, "collect")
+        counts = answer(root, "collect", "--all")
+        assert (counts["processed"], counts["high_quality"], counts["already_collected"]) == (6, 0, 3)
+        assert call(root, "collect", "--all").stdout.endswith("\n\nAlready collected: 3\n")
+
+    def test_tells_of_what_was_withdrawn(self) -> None:
+        counts = {"processed": 1, "high_quality": 0, "training": 0, "validation": 0, "already_collected": 0}
+        text = collect_summary(counts | {"rejected": {"Has errors": 1}, "withdrawn": 1})
+        assert text.endswith("Rejection reasons:\n  Has errors: 1\n\nWithdrawn: 1")
+
+
+class TestRunOnce:
+    @pytest.mark.parametrize("job", ["silver", "medallion", "collection", "readiness", "status"])
+    def test_runs_every_job(self, root: Path, job: str) -> None:
+        result = answer(root, "run-once", job)
+        assert (result["job"], result["result"]) == (job, "ok")
+        assert set(result) == {"run_id", "job", "result", "duration_seconds", "counts"}
+
+    def test_says_what_it_did(self, root: Path) -> None:
+        result = call(root, "run-once", "readiness")
+        assert result.exit_code == 0
+        assert result.stdout.startswith("readiness: ok in 0.0")
+        assert "  training_examples: 0\n" in result.stdout
+
+
+class TestEvents:
+    def fill(self, root: Path) -> None:
+        call(root, "medallion")
+        call(root, "collect")
+
+    def test_prints_them_oldest_first_as_the_file_holds_them(self, root: Path) -> None:
+        self.fill(root)
+        result = call(root, "events", "--json")
+        assert result.stdout == (root / layout.EVENTS).read_text()
+        assert [json.loads(line)["event"] for line in result.stdout.splitlines()] == ["medallion_run", "hq_collection"]
+
+    def test_filters_by_type_number_and_count(self, root: Path) -> None:
+        self.fill(root)
+        assert call(root, "events", "--json", "--type", "hq_collection").stdout.count("\n") == 1
+        assert json.loads(call(root, "events", "--json", "--limit", "1").stdout)["seq"] == 2
+        assert json.loads(call(root, "events", "--json", "--since", "0", "--limit", "1").stdout)["seq"] == 1
+        assert call(root, "events", "--since", "2").stdout == ""
+
+    def test_reads_well(self, root: Path) -> None:
+        self.fill(root)
+        first, second = call(root, "events").stdout.splitlines()
+        assert re.match(r"20\d\d-\S+Z +1  medallion_run +job=medallion run_id=\S+ trigger=command files=1 ", first)
+        assert "processed=6 high_quality=3 training=2 validation=1" in second
+
+    def test_follows(self, root: Path) -> None:
+        """What happens later is printed as it happens."""
+        self.fill(root)
+        command = [sys.executable, "-m", "cortex_autolearn", "events", "--follow", "--json", "--root", str(root)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert [json.loads(process.stdout.readline())["seq"] for _ in range(2)] == [1, 2]
+            fill(root, task("later"))
+            call(root, "medallion")
+            assert json.loads(process.stdout.readline())["seq"] == 3
+            process.terminate()
+
+
+class TestConfig:
+    def test_shows_every_value_and_its_origin(self, root: Path) -> None:
+        (root / layout.CONFIG).write_text("[collect]\nmin_quality = 3.5\n")
+        env = {"CORTEX_AUTOLEARN__TRAINING__MIN_EXAMPLES": "50"}
+        result = call(root, "config", "show", "--set", "collect.min_duration_s=5", env=env)
+        lines = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines()}
+        assert lines["collect.min_quality"] == ["3.5", "file", str(root / layout.CONFIG)]
+        assert lines["training.min_examples"] == ["50", "environment", "CORTEX_AUTOLEARN__TRAINING__MIN_EXAMPLES"]
+        assert lines["collect.min_duration_s"] == ["5.0", "flag", "--collect-min-duration-s"]
+        assert lines["collect.max_duration_s"] == ["600.0", "default"]
+
+    def test_json(self, root: Path) -> None:
+        rows = {row["key"]: row for row in answer(root, "config", "show")["settings"]}
+        assert rows["collect.min_quality"] == {"key": "collect.min_quality", "value": "4.0", "origin": "default"}
+
+    def test_check_of_a_right_one(self, root: Path) -> None:
+        result = call(root, "config", "check")
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert result.stdout.startswith("The configuration is right: ")
+        assert answer(root, "config", "check") == {"ok": True, "problems": [], "given": 0}
+
+    def test_check_prints_all_that_is_wrong(self, root: Path) -> None:
+        (root / layout.CONFIG).write_text("[collect]\nmin_quality = 9\nmin_lenght = 1\n")
+        for command in (["config", "check"], ["medallion"], ["status"], ["config", "show"], ["run"]):
+            result = call(root, *command, "--set", "training.epochs=none")
+            assert result.exit_code == 78
+            assert result.stdout == ""
+            first, *problems = result.stderr.splitlines()
+            assert first == "cortex-autolearn: the configuration is wrong:"
+            assert len(problems) == 3
+        result = call(root, "config", "check", "--json")
+        assert result.exit_code == 78
+        assert len(json.loads(result.stdout)["problems"]) == 2
+
+
+class TestUsage:
+    @pytest.mark.parametrize(
+        "args",
+        [
+            ["medallion", "--date", "2025-02-30"],
+            ["medallion", "--date", "27.11.2025"],
+            ["medallion", "--from", "20251127"],
+            ["medallion", "--to", "20251127"],
+            ["medallion", "--from", "20251128", "--to", "20251127"],
+            ["medallion", "--from", "19700101", "--to", "20251127"],
+            ["medallion", "--date", "20251127", "--from", "20251127", "--to", "20251127"],
+            ["medallion", "--rebuild", "--compact"],
+            ["medallion", "--date", "20251127", "--rebuild"],
+            ["collect", "--date", "2025112"],
+            ["collect", "--date", "20251127", "--all"],
+            ["run-once", "nothing"],
+            ["events", "--limit", "0"],
+            ["nothing"],
+            ["status", "--set", "collect=1"],
+            ["status", "--set", "collect.min_quality"],
+            ["status", "--root", ""],
+            ["demo", "--days", "0"],
+            ["demo", "--set", "collect.min_quality=3"],
+            ["demo", "--input", "/nowhere.jsonl"],
+        ],
+        ids=" ".join,
+    )
+    def test_wrong_usage_exits_2_and_prints_nothing_on_stdout(self, tmp_path: Path, args: list[str]) -> None:
+        result = CliRunner().invoke(main, ["--root", str(tmp_path), *args])
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "Error: " in result.stderr
+        assert not list(tmp_path.iterdir())
+
+    def test_a_root_that_is_none_exits_1_and_says_what_to_do(self, tmp_path: Path) -> None:
+        for command in (["medallion"], ["collect"], ["status"], ["schedule"], ["events"], ["run"]):
+            result = call(tmp_path, *command)
+            assert (result.exit_code, result.stdout) == (1, "")
+            assert result.stderr.count("\n") == 1
+            assert "--root" in result.stderr
+            assert "--init" in result.stderr
+
+    def test_options_may_stand_before_or_after_the_command(self, root: Path, tmp_path: Path) -> None:
+        other = tmp_path / "other"
+        assert CliRunner().invoke(main, ["--root", str(root), "medallion"]).exit_code == 0
+        assert CliRunner().invoke(main, ["--root", str(other), "collect", "--root", str(root)]).exit_code == 0
+
+    def test_the_root_comes_from_the_environment_else_is_here(
+        self, root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+        assert call(None, "medallion").exit_code == 1
+        assert call(None, "medallion", env={"CORTEX_HOME": str(root)}).exit_code == 0
+        monkeypatch.chdir(root)
+        assert call(None, "collect").exit_code == 0
+
+    def test_a_refusal_is_one_line_and_no_traceback(self, root: Path) -> None:
+        (root / layout.AUTOLEARN).parent.mkdir()
+        (root / layout.AUTOLEARN).write_text("a file where a folder must be")
+        result = call(root, "medallion")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.count("\n") == 1
+        assert result.stderr.startswith("cortex-autolearn: cannot ")
+
+    def test_a_bug_is_named_and_shown_only_when_asked_for(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from cortex_autolearn.cli import refine  # noqa: PLC0415 - so that the help's test sees a fresh start
+
+        def broken(*_: object, **__: object) -> None:
+            raise RuntimeError("the bottom\x1b[31m dropped out")
+
+        monkeypatch.setattr(refine, "opened", broken)
+        result = call(root, "medallion")
+        assert result.exit_code == 1
+        assert "RuntimeError: the bottom\\x1b[31m dropped out" in result.stderr
+        assert "report it" in result.stderr
+        assert "Traceback" not in result.stderr
+        assert "Traceback" in call(root, "medallion", "--debug").stderr
+
+    def test_a_closed_pipe_is_silent(self, root: Path) -> None:
+        call(root, "medallion")
+        command = f"{sys.executable} -m cortex_autolearn config show --root {root} | true"
+        for _ in range(3):
+            done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True)
+            assert (done.returncode, done.stderr) == (0, "")
+
+
+class TestPrinting:
+    def test_no_color_where_nobody_wants_it(self, root: Path) -> None:
+        result = CliRunner().invoke(main, ["doctor", "--root", str(root)], color=True, env={"NO_COLOR": "1"})
+        assert "\x1b" not in result.stdout
+        assert (
+            "\x1b"
+            in CliRunner().invoke(main, ["doctor", "--root", str(root)], color=True, env={"NO_COLOR": None}).stdout
+        )
+        assert "\x1b" not in CliRunner().invoke(main, ["doctor", "--root", str(root)]).stdout

@@ -1,0 +1,231 @@
+"""The doctor: finds each thing that is wrong, says what to do, and changes nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from test_cli import fill, task
+
+from cortex_autolearn.adapters.clock import SystemClock
+from cortex_autolearn.adapters.files import Tree
+from cortex_autolearn.adapters.store import Store
+from cortex_autolearn.cli import main
+from cortex_autolearn.doctor import Check, examine, is_well
+from cortex_autolearn.model import instants, layout
+from cortex_autolearn.model.runs import Run
+
+
+def checks(root: Path, **flags: object) -> dict[str, Check]:
+    named = {key.replace("__", "."): value for key, value in flags.items()}
+    return {check.name: check for check in examine(root, config=None, environ={}, flags=named)}
+
+
+def run(root: Path, *args: str) -> None:
+    result = CliRunner().invoke(main, [*args, "--root", str(root)])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A tree in which all is well, but that no daemon runs."""
+    fill(tmp_path, *(task(f"task-{number}") for number in range(30)))
+    run(tmp_path, "medallion")
+    run(tmp_path, "collect")
+    return tmp_path
+
+
+def hold_lock(root: Path) -> int:
+    path = root / layout.DAEMON_LOCK
+    path.write_text('{"pid": 4242}\n')
+    opened = os.open(path, os.O_RDWR)
+    fcntl.flock(opened, fcntl.LOCK_EX)
+    return opened
+
+
+class TestWell:
+    def test_all_is_well_with_a_daemon(self, root: Path) -> None:
+        opened = hold_lock(root)
+        found = checks(root)
+        os.close(opened)
+        assert {name: check for name, check in found.items() if check.verdict != "ok"} == {}
+        assert found["daemon"].found == "alive, process 4242"
+        assert is_well(list(found.values()))
+
+    def test_changes_nothing(self, root: Path) -> None:
+        """A doctor may be sent to a broken tree: not a file is written, removed or replaced."""
+
+        def tree() -> dict[str, int]:
+            return {str(path): path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+
+        before = tree()
+        checks(root)
+        assert {name: at for name, at in tree().items() if "state.db-" not in name} == before
+
+    def test_prints_a_line_a_check_and_a_remedy_where_one_is_needed(self, root: Path) -> None:
+        result = CliRunner().invoke(main, ["doctor", "--root", str(root)])
+        assert result.exit_code == 1
+        lines = result.stdout.splitlines()
+        assert lines[0] == f"ok    root           {root} holds coordination/"
+        where = lines.index("fail  daemon         not running")
+        assert lines[where + 1] == (
+            "                     -> Start it: cortex-autolearn run; better: as a systemd service."
+        )
+        assert lines[-1] == "1 thing wrong, 0 warnings."
+
+    def test_json(self, root: Path) -> None:
+        result = CliRunner().invoke(main, ["doctor", "--json", "--root", str(root)])
+        assert result.exit_code == 1
+        found = json.loads(result.stdout)
+        assert found["ok"] is False
+        assert all(set(check) == {"name", "verdict", "found", "remedy"} for check in found["checks"])
+        assert all(check["remedy"] for check in found["checks"] if check["verdict"] != "ok")
+
+
+class TestIll:
+    def test_no_root(self, tmp_path: Path) -> None:
+        found = checks(tmp_path / "nowhere")
+        assert found["root"].verdict == "fail"
+        assert "--init" in found["root"].remedy
+        assert set(found) == {"root", "configuration"}
+
+    def test_wrong_configuration_is_told_of_and_the_rest_is_looked_at(self, root: Path) -> None:
+        (root / layout.CONFIG).write_text("[collect]\nmin_quality = 9\n")
+        found = checks(root)
+        assert found["configuration"].verdict == "fail"
+        assert "collect.min_quality = 9" in found["configuration"].found
+        assert found["bronze"].verdict == "ok"
+
+    def test_no_state_yet(self, tmp_path: Path) -> None:
+        fill(tmp_path, task("one"))
+        found = checks(tmp_path)
+        assert found["state"].verdict == "warn"
+        assert not (tmp_path / layout.STATE).exists()
+
+    def test_state_that_is_no_database(self, root: Path) -> None:
+        for path in (root / layout.AUTOLEARN).glob("state.db*"):
+            path.write_bytes(b"no database" * 1000)
+        assert checks(root)["state"].verdict == "fail"
+
+    def test_state_that_is_damaged(self, root: Path) -> None:
+        path = root / layout.STATE
+        data = bytearray(path.read_bytes())
+        for page in range(3, len(data) // 4096):
+            data[page * 4096 : page * 4096 + 64] = b"\xff" * 64
+        path.write_bytes(data)
+        found = checks(root)["state"]
+        assert found.verdict == "fail"
+        assert "backup" in found.remedy
+
+    def test_nothing_arrives(self, tmp_path: Path) -> None:
+        (tmp_path / layout.COORDINATION).mkdir()
+        assert checks(tmp_path)["bronze"].verdict == "fail"
+
+    def test_nothing_arrives_any_more(self, root: Path) -> None:
+        (path,) = (root / layout.BRONZE).iterdir()
+        long_ago = time.time() - 3 * 86_400
+        os.utime(path, (long_ago, long_ago))
+        found = checks(root)["bronze"]
+        assert (found.verdict, found.found.split()[-3:]) == ("warn", ["3", "days", "ago"])
+
+    def test_silver_is_behind(self, root: Path) -> None:
+        fill(root, task("late"), name="late.jsonl")
+        path = root / layout.BRONZE / "late.jsonl"
+        an_hour_ago = time.time() - 3_600
+        os.utime(path, (an_hour_ago, an_hour_ago))
+        assert checks(root)["silver"].verdict == "ok"  # without a daemon the next night is soon enough
+        opened = hold_lock(root)
+        found = checks(root)["silver"]
+        os.close(opened)
+        assert found.verdict == "fail"
+        assert "from 60 min ago" in found.found
+
+    def test_much_in_quarantine(self, root: Path) -> None:
+        fill(root, *(f'{{"no": "id", "n": {number}}}' for number in range(60)))
+        run(root, "medallion")
+        found = checks(root)["quarantine"]
+        assert found.verdict == "fail"
+        assert "no task id" in found.found
+
+    def test_no_scores(self, tmp_path: Path) -> None:
+        fill(tmp_path, *(task(f"task-{number}", quality_score=None) for number in range(30)))
+        run(tmp_path, "medallion")
+        run(tmp_path, "collect")
+        found = checks(tmp_path)
+        assert found["scores"].verdict == "fail"
+        assert "nothing is collected" in found["scores"].remedy
+        assert "No quality score" in found["collection"].remedy
+
+    def test_few_scores(self, root: Path) -> None:
+        fill(root, *(task(f"more-{number}", quality_score=None) for number in range(40)))
+        run(root, "medallion")
+        found = checks(root)
+        assert found["scores"].verdict == "warn"
+        assert (found["collection"].verdict, "cortex-autolearn collect" in found["collection"].remedy) == ("warn", True)
+
+    def test_files_that_are_never_read(self, root: Path) -> None:
+        os.mkfifo(root / layout.BRONZE / "pipe.jsonl")
+        (root / layout.SILVER / "out.jsonl").symlink_to("/etc/hostname")
+        found = checks(root)["refused files"]
+        assert found.verdict == "warn"
+        assert "pipe.jsonl (a FIFO)" in found.found
+        assert "out.jsonl (a link that leaves the tree)" in found.found
+
+    @pytest.mark.parametrize(
+        ("spoil", "words"),
+        [
+            (lambda path: path.unlink(), "is gone"),
+            (
+                lambda path: path.write_text(path.read_text().splitlines()[0] + "\n"),
+                "ends with event 1, the state with 2",
+            ),
+            (lambda path: path.write_text("hello\n"), "no event"),
+            (lambda path: path.write_text(path.read_text() * 2), "every event once"),
+            (lambda path: path.write_text(path.read_text()[:-5]), "in the middle of a line"),
+        ],
+        ids=["gone", "short", "foreign", "doubled", "torn"],
+    )
+    def test_events_file_and_state_disagree(self, root: Path, spoil: Callable[[Path], object], words: str) -> None:
+        spoil(root / layout.EVENTS)
+        found = checks(root)["events"]
+        assert found.verdict == "warn"
+        assert words in found.found
+
+    def test_a_trigger_that_nobody_here_set(self, root: Path) -> None:
+        (root / layout.AUTOLEARN / ".fine_tune_trigger").write_text("{}")
+        assert checks(root)["trigger"].verdict == "warn"
+
+    def test_a_clock_that_is_behind_the_files(self, root: Path) -> None:
+        (path,) = (root / layout.BRONZE).iterdir()
+        tomorrow = time.time() + 86_400
+        os.utime(path, (tomorrow, tomorrow))
+        assert checks(root)["clock"].verdict == "warn"
+
+    def test_a_job_that_failed(self, root: Path) -> None:
+        clock = SystemClock()
+        store = Store(Tree(root), clock, print)
+        now_us = instants.to_us(clock.now())
+        with store.write() as transaction:
+            transaction.begin_run(Run("run-1", "medallion", "schedule", "2025-11-27", now_us, None, None, {}))
+            transaction.end_run("run-1", "failed", now_us)
+        store.close()
+        found = checks(root)["runs"]
+        assert (found.verdict, found.found) == ("fail", "the last medallion failed, just now")
+
+    def test_a_file_in_the_place_of_a_folder(self, root: Path) -> None:
+        (root / layout.QUARANTINE).write_text("a file where a folder must be")
+        found = checks(root)["folders"]
+        assert (found.verdict, found.found) == ("fail", f"{layout.QUARANTINE} is no folder")
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+    def test_a_folder_that_may_not_be_written(self, root: Path) -> None:
+        (root / layout.AUTOLEARN).chmod(0o500)
+        found = checks(root)["folders"]
+        (root / layout.AUTOLEARN).chmod(0o700)
+        assert (found.verdict, found.found) == ("fail", f"cannot write {layout.AUTOLEARN}")

@@ -1,0 +1,201 @@
+"""The status: the shape that scripts rely on, and numbers that are right."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from cortex_autolearn.adapters.files import Entry
+from cortex_autolearn.cli import main
+from cortex_autolearn.model import layout
+from cortex_autolearn.model.ledger import Source
+from cortex_autolearn.model.policy import SchedulePolicy
+from cortex_autolearn.slots import Daily, Every
+from cortex_autolearn.status import lag_of, planned, rule_text, zone_name
+from cortex_autolearn.testing import Fleet, append
+
+START = datetime(2025, 6, 2, tzinfo=UTC)
+NOW = datetime(2025, 11, 27, 12, 0, tzinfo=UTC)
+
+
+def call(root: Path, *args: str) -> str:
+    result = CliRunner().invoke(main, [*args, "--root", str(root)], prog_name="cortex-autolearn")
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def status(root: Path, *args: str) -> Any:
+    return json.loads(call(root, "status", "--json", *args))
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Path:
+    for write in Fleet(1, start=START, tasks_per_day=40).writes(2):
+        append(tmp_path, write)
+    return tmp_path
+
+
+class TestJson:
+    def test_has_the_promised_shape_before_anything_ran(self, tmp_path: Path) -> None:
+        """Scripts read these keys; the types hold from the first day on."""
+        (tmp_path / layout.COORDINATION).mkdir()
+        found = status(tmp_path)
+        assert found["data_collection"] == {
+            "training_examples": 0,
+            "validation_examples": 0,
+            "min_required": 1000,
+            "ready": False,
+            "progress_percent": 0.0,
+        }
+        assert found["fine_tuning"] == {"has_triggered": False, "models_trained": 0}
+        assert found["cost_estimate"] == {"example_count": 0, "estimated_tokens": 0, "estimated_cost_usd": 0.0}
+        assert found["daemon"] == {"alive": False, "pid": None}
+        assert found["last_runs"] == {}
+        assert found["rejected"] == {}
+
+    def test_counts_what_was_collected_rejected_and_quarantined(self, fleet: Path) -> None:
+        expected = Fleet(1, start=START, tasks_per_day=40).expected(2)
+        call(fleet, "medallion")
+        assert status(fleet)["tasks"]["waiting_for_collection"] == expected.final_tasks
+        call(fleet, "collect")
+        found = status(fleet)
+        assert found["data_collection"]["training_examples"] == expected.training
+        assert found["data_collection"]["validation_examples"] == expected.validation
+        assert found["rejected"] == expected.rejected
+        assert list(found["rejected"].values()) == sorted(expected.rejected.values(), reverse=True)
+        assert sum(found["quarantined"].values()) == expected.quarantined
+        assert found["tasks"]["seen"] == expected.tasks
+        assert found["tasks"]["final"] == expected.final_tasks
+        assert found["tasks"]["waiting_for_collection"] == 0
+        assert found["silver_lag"] == {"files": 0, "bytes": 0, "seconds": 0.0, "tail_bytes": 0}
+        assert found["last_runs"]["collection"]["counts"]["high_quality"] == expected.high_quality
+        assert found["disk"]["bronze_bytes"] == expected.bytes
+        assert found["disk"]["gold_bytes"] > 0
+
+    def test_progress_is_capped_and_the_cost_follows_the_price(self, fleet: Path) -> None:
+        call(fleet, "medallion")
+        call(fleet, "collect")
+        wanted = ["--set", "training.min_examples=2", "--set", "training.price_usd_per_mtok=8"]
+        found = status(fleet, *wanted)
+        assert found["data_collection"]["progress_percent"] == 100
+        assert found["data_collection"]["ready"] is True
+        estimate = found["cost_estimate"]
+        assert estimate["example_count"] == found["data_collection"]["training_examples"]
+        assert estimate["estimated_cost_usd"] == round(estimate["estimated_tokens"] * 8 / 1e6, 2) > 0
+
+    def test_lists_the_schedule_in_local_time_and_utc(self, tmp_path: Path) -> None:
+        (tmp_path / layout.COORDINATION).mkdir()
+        found = status(tmp_path, "--set", "schedule.timezone=America/Chicago")["schedule"]
+        assert found["timezone"] == "America/Chicago"
+        jobs = {job["job"]: job for job in found["jobs"]}
+        assert list(jobs) == ["medallion", "collection", "readiness", "status"]
+        assert jobs["medallion"]["rule"] == "daily at 02:00 (America/Chicago)"
+        assert re.search(r"T02:00:00-0[56]:00$", jobs["medallion"]["next_run_local"])
+        local, utc = (datetime.fromisoformat(jobs["medallion"][key]) for key in ("next_run_local", "next_run"))
+        assert local == utc
+
+    def test_knows_a_daemon_by_its_lock(self, tmp_path: Path) -> None:
+        """A process id that a dead daemon left behind means nothing."""
+        (tmp_path / layout.COORDINATION).mkdir()
+        path = tmp_path / layout.DAEMON_LOCK
+        path.parent.mkdir(parents=True)
+        path.write_text('{"pid": 4242, "host": "here"}\n')
+        assert status(tmp_path)["daemon"] == {"alive": False, "pid": None}
+        with path.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            assert status(tmp_path)["daemon"] == {"alive": True, "pid": 4242}
+
+
+class TestText:
+    def test_whole(self, fleet: Path) -> None:
+        call(fleet, "medallion")
+        call(fleet, "collect")
+        text = call(fleet, "status", "--set", "schedule.timezone=UTC")
+        expected = Fleet(1, start=START, tasks_per_day=40).expected(2)
+        blocks = text.split("\n\n")
+        assert blocks[0] == f"Root:      {fleet}\nDaemon:    not running"
+        assert blocks[1].splitlines()[:2] == [
+            f"Training examples:   {expected.training} of 1,000 ({expected.training / 10:g} %, not ready)",
+            f"Validation examples: {expected.validation}",
+        ]
+        assert f"Tasks seen:          {expected.tasks} ({expected.final_tasks} final)" in blocks[2]
+        assert "Not yet refined:     nothing" in blocks[2]
+        reasons = [f"  {reason}: {count}" for reason, count in expected.rejected.items()]
+        assert blocks[3].splitlines()[0] == "Rejection reasons:"
+        assert sorted(blocks[3].splitlines()[1:]) == sorted(reasons)
+        assert re.search(r"^  medallion: ok, 20\S+ \S+ UTC in 0\.\d\d s$", blocks[4], re.MULTILINE)
+        assert re.search(r"^  collection: \S+ \S+  every hour$", blocks[5], re.MULTILINE)
+        assert blocks[6].startswith("Disk:\n  bronze: ")
+
+    def test_schedule(self, tmp_path: Path) -> None:
+        (tmp_path / layout.COORDINATION).mkdir()
+        lines = call(tmp_path, "schedule", "--set", "schedule.timezone=Europe/Berlin").splitlines()
+        assert re.split(r" {2,}", lines[0]) == [
+            "JOB",
+            "RULE",
+            "LAST RUN (UTC)",
+            "RESULT",
+            "NEXT RUN (Europe/Berlin)",
+            "NEXT RUN (UTC)",
+        ]
+        assert re.match(r"medallion +daily at 02:00 \(Europe/Berlin\) +never +\S+ 02:00 +\S+ 0[01]:00$", lines[1])
+        assert re.match(r"status +every 6 hours +never ", lines[4])
+        found = json.loads(call(tmp_path, "schedule", "--json"))
+        assert [job["job"] for job in found["jobs"]] == ["medallion", "collection", "readiness", "status"]
+        assert found["daemon_alive"] is False
+
+    def test_fine_tune_says_what_it_cannot_do_yet(self, fleet: Path) -> None:
+        assert "cannot start a fine-tuning yet" in call(fleet, "fine-tune", "status")
+        found = json.loads(call(fleet, "fine-tune", "status", "--json"))
+        assert list(found) == ["data_collection", "fine_tuning", "cost_estimate"]
+
+
+class TestLag:
+    FILE = Entry("bronze/a.jsonl", 1, 2, 1000, int((NOW - timedelta(minutes=5)).timestamp()) * 10**9)
+    READ = Source(1, "bronze/a.jsonl", "1:2", b"mark", 900, 1000, FILE.mtime_ns, 0)
+
+    def test_a_file_that_was_read_waits_for_nobody_but_its_writer(self) -> None:
+        assert lag_of([self.FILE], [self.READ], NOW) == (0, 0, 0.0, 100)
+
+    def test_a_file_never_seen_waits_whole(self) -> None:
+        assert lag_of([self.FILE], [], NOW) == (1, 1000, 300.0, 0)
+
+    def test_a_file_that_grew_waits_from_its_cursor_on(self) -> None:
+        assert lag_of([self.FILE], [self.READ._replace(size=950, position=900)], NOW) == (1, 100, 300.0, 0)
+
+    def test_a_file_that_was_replaced_waits_whole(self) -> None:
+        assert lag_of([self.FILE], [self.READ._replace(identity="1:3", size=10)], NOW) == (1, 1000, 300.0, 0)
+
+    def test_a_file_from_the_future_has_not_waited_less_than_nothing(self) -> None:
+        assert lag_of([self.FILE], [], NOW - timedelta(days=1)).seconds == 0
+
+
+def test_rules_in_words() -> None:
+    assert rule_text(Daily("02:00", "UTC")) == "daily at 02:00 (UTC)"
+    assert rule_text(Every(3600)) == "every hour"
+    assert rule_text(Every(21_600)) == "every 6 hours"
+    assert rule_text(Every(90)) == "every 90 seconds"
+
+
+def test_the_schedule_lives_in_the_configured_zone_else_the_machines() -> None:
+    assert zone_name(SchedulePolicy(timezone="Asia/Tokyo")) == "Asia/Tokyo"
+    assert [job.name for job in planned(SchedulePolicy())] == ["medallion", "collection", "readiness", "status"]
+    # In a process of its own, because the machine's zone is looked up once.
+    program = (
+        "from cortex_autolearn.status import zone_name; from cortex_autolearn.model.policy import SchedulePolicy; "
+        "print(zone_name(SchedulePolicy()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {"TZ": "Europe/Paris"}, capture_output=True, text=True
+    )
+    assert done.stdout == "Europe/Paris\n"
