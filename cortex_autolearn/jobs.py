@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from cortex_autolearn import retention
 from cortex_autolearn.model import instants, layout
+from cortex_autolearn.ports import OutputDamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -69,6 +70,7 @@ def medallion(
     rebuild: bool = False,
     compact: bool = False,
     gold: bool = True,
+    nightly: bool = False,
 ) -> dict[str, Any]:
     """Refine what is new in bronze, or all of it again, and write the gold of what changed.
 
@@ -76,18 +78,20 @@ def medallion(
         days: whose gold to write (YYYYMMDD); by default that of the days that changed.
         kpis: first and last day of KPIs to write besides.
         rebuild: read bronze from its beginning again.
-        compact: take superseded lines out of silver; the schedule's run always does.
+        compact: take superseded lines out of silver; the nightly run always does.
         gold: whether to write any.
+        nightly: tidy up as the schedule's run does: take superseded lines out, and keep to the retention.
     """
+    nightly = nightly or is_scheduled
     room = rooms.medallion
     counts = (room.rebuild if rebuild else room.follow)(run).as_dict()
-    if compact or is_scheduled:
+    if compact or nightly:
         counts["compacted"] = _texts(room.compact(run))
     if gold:
         counts["gold_days"] = _texts(room.write_gold(run, days))
         if kpis is not None:
             room.write_kpis(*kpis)
-    if is_scheduled:
+    if nightly:
         counts |= retention.remove_old(rooms.store, rooms.tree, rooms.clock, rooms.settings.retention, run.log)
     return counts
 
@@ -108,7 +112,11 @@ def collection(
     """
     rooms.medallion.mend()  # the outcomes' texts are taken from silver
     noted = rooms.medallion.adopt(_Uncounted(run))
-    counts = rooms.collect.run(run, day=day, everything=everything).as_dict()
+    try:
+        counts = rooms.collect.run(run, day=day, everything=everything).as_dict()
+    except OutputDamagedError as error:
+        rooms.medallion.mend(error.relative)  # as long as it was, but not what was written: the next run goes on
+        raise
     if noted.objects or noted.quarantined:
         counts["cortex_silver"] = {"objects": noted.objects, "quarantined": noted.quarantined}
     return counts

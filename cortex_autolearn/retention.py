@@ -53,8 +53,8 @@ def _remove_bronze(store: Store, files: Files, clock: Clock, days: int, log: Log
     removed = []
     for relative in old:
         # Looked at once more: a listing of many files takes its time, and Cortex may append to any of them.
-        now = {entry.relative: entry for entry in files.entries(layout.BRONZE, relative.rsplit("/", 1)[-1])}
-        if relative in now and settled([now[relative]], sources, untouched_since_us):
+        now = files.entry(relative)
+        if now is not None and settled([now], sources, untouched_since_us):
             files.remove(relative)
             log.info("retention_removed", layer="bronze", file=relative)
             removed.append(relative)

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import PROMPT, Rooms, check_state, good, objects, quick_folder
+from support import PROMPT, Handle, Rooms, check_state, good, objects, quick_folder
 
 from cortex_autolearn.collect import gate
 from cortex_autolearn.collect.split import split_of
@@ -186,14 +186,15 @@ class TestOnce:
         assert tally["rejected"] == {"Quality score too low": 1}
         assert objects(rooms.outcomes) == before
 
-    def test_a_day_decides_about_that_day_and_what_is_new(self, rooms: Rooms) -> None:
-        """``--date`` looks again at one day; what waits elsewhere is decided as always."""
+    def test_a_day_decides_about_that_day_only(self, rooms: Rooms) -> None:
+        """``--date`` looks again at one day; what waits elsewhere goes on waiting."""
         rooms.put("a.jsonl", good("a"), good("b", completed_at="2025-11-25T10:00:00Z"))
         rooms.everything()
         rooms.put("a.jsonl", good("c", completed_at="2025-11-24T10:00:00Z"))
         rooms.refine()
         tally = rooms.collect(day=DAY)
-        assert (tally["processed"], tally["already_collected"], tally["high_quality"]) == (2, 1, 1)
+        assert (tally["processed"], tally["already_collected"], tally["high_quality"]) == (1, 1, 0)
+        assert rooms.collect()["high_quality"] == 1
 
     def test_only_final_tasks_meet_the_rule(self, rooms: Rooms) -> None:
         """A task that still moves is no outcome, whatever else it says."""
@@ -407,3 +408,41 @@ def test_nothing_is_lost_while_silver_is_away(root: Path, rooms: Rooms) -> None:
     rooms.medallion.mend()
     rooms.collect()
     assert {one["task_id"] for one in objects(root / layout.OUTCOMES)} == {"a", "b"}
+
+
+def test_damage_that_leaves_the_length_is_mended(rooms: Rooms) -> None:
+    """One changed byte in a silver line stops the collector once; the line is made again from its record."""
+    rooms.put("tasks.jsonl", good("a"), good("b"))
+    rooms.follow()
+    (path,) = rooms.silver.glob("*.jsonl")
+    path.write_bytes(path.read_bytes().replace(b'"canonical":{"task_id":"a"', b'"canonical":{"task_id":"z"', 1))
+    with pytest.raises(OutputDamagedError) as raised:
+        rooms.collect()
+    rooms.medallion.mend(raised.value.relative)
+    assert rooms.collect()["high_quality"] == 2
+
+
+def test_an_outcome_that_is_written_again_keeps_its_time(root: Path, rooms: Rooms) -> None:
+    """``collected_at`` is when the task came into the set, not when its file was mended."""
+    rooms.put("tasks.jsonl", good("a"))
+    rooms.everything()
+    (before,) = objects(root / layout.OUTCOMES)
+    for file in (root / layout.OUTCOMES).glob("*/*.jsonl"):
+        file.unlink()
+    rooms.clock.advance(3_600)
+    rooms.collect()
+    assert objects(root / layout.OUTCOMES) == [before]
+
+
+def test_a_step_holds_a_bounded_amount_of_silver(rooms: Rooms) -> None:
+    """Large outputs make short steps: memory does not grow with the size of tasks."""
+    rooms.put("tasks.jsonl", *(good(f"t-{number}", output="long output " * 100_000) for number in range(40)))
+    rooms.follow()
+    steps: list[int] = []
+
+    class Counting(Handle):
+        def progress(self, done: int, total: int) -> None:
+            steps.append(done)
+
+    assert rooms.collector.run(Counting()).high_quality == 40
+    assert len(steps) >= 3

@@ -316,7 +316,7 @@ class TestMalformed:
         os.utime(path)
         again = rooms.refine()
         assert again["bytes_read"] == size
-        assert (again["silver"], again["quarantined"]) == (0, 0)
+        assert (again["silver"], again["quarantined"]) == (0, len(reasons))  # met again, and not kept again
         dated = [one["canonical"]["task_id"] for one in rooms.silver_objects() if one["canonical"]["created_at"]]
         assert dated == ["before", "behind"]
         assert sorted(rooms.tasks()) == sorted(["before", "behind", *kept])
@@ -384,7 +384,7 @@ class TestFiles:
             rooms.clock.advance(60)
             os.utime(path)
             counts, tally = rooms.everything()
-            assert (counts["silver"], counts["quarantined"], tally["processed"]) == (0, 0, 0)
+            assert (counts["silver"], counts["quarantined"], tally["processed"]) == (0, 2, 0)
         assert (rooms.silver_lines(), rooms.quarantine(), other_lines(rooms.root)) == before
 
     def test_a_record_that_is_edited_in_place_is_taken(self, rooms: Rooms) -> None:
@@ -943,3 +943,51 @@ def test_a_rebuild_keeps_what_cannot_be_read_again(root: Path, rooms: Rooms) -> 
     quarantine = root / layout.QUARANTINE
     kept = [json.loads(line)["text"] for path in quarantine.iterdir() for line in path.read_bytes().splitlines()]
     assert sorted(kept) == ["nor is this", "not JSON at all"]
+
+
+@pytest.mark.parametrize("field", ["cost", "quality_score", "duration_seconds", "retry_count"])
+def test_a_number_beyond_all_numbers_is_no_stop(rooms: Rooms, field: str) -> None:
+    """Valid JSON that no float can hold is an odd value of one record, not a failure of the run."""
+    rooms.put("tasks.jsonl", b'{"task_id":"x","%b":1e400}\n' % field.encode(), good("y"))
+    assert rooms.everything()[0]["silver"] == 2
+
+
+def test_a_removed_quarantine_file_stops_nothing(root: Path, rooms: Rooms) -> None:
+    """What it held comes back with a rebuild; what is quarantined from now on is kept as always."""
+    rooms.put("tasks.jsonl", b"first\n")
+    rooms.everything()
+    for path in (root / layout.QUARANTINE).iterdir():
+        path.unlink()
+    rooms.put("tasks.jsonl", b"second\n")
+    rooms.everything()
+    assert [one["text"] for one in rooms.quarantine()] == ["second"]
+    rooms.medallion.rebuild(Handle())
+    assert sorted(one["text"] for one in rooms.quarantine()) == ["first", "second"]
+
+
+def test_other_garbage_at_the_same_place_is_quarantined(rooms: Rooms) -> None:
+    """A file that was replaced brings new content, though its place and length are those of the old."""
+    path = rooms.put("tasks.jsonl", b"garbage one\n")
+    rooms.everything()
+    path.unlink()
+    rooms.put("tasks.jsonl", b"garbage two\n")
+    rooms.everything()
+    assert [one["text"] for one in rooms.quarantine()] == ["garbage one", "garbage two"]
+
+
+@pytest.mark.parametrize("how", ["replaced", "cut", "under another name"])
+def test_a_rebuild_keeps_what_its_file_no_longer_holds(rooms: Rooms, how: str) -> None:
+    """A file's name says nothing: what stood there and does not any more cannot be read again."""
+    path = rooms.put("tasks.jsonl", *(good(f"old-{number}") for number in range(9)))
+    rooms.refine()
+    if how == "cut":
+        os.truncate(path, 0)
+    else:
+        path.unlink()  # its inode is likely to be given to the next file
+    rooms.put("others.jsonl" if how == "under another name" else "tasks.jsonl", *(good(f"new-{n}") for n in range(5)))
+    rooms.refine()
+    rooms.medallion.rebuild(Handle())
+    rooms.medallion.compact(Handle())
+    expected = [*(f"old-{number}" for number in range(9)), *(f"new-{number}" for number in range(5))]
+    assert sorted(rooms.tasks()) == sorted(expected)
+    assert sorted(one["task_id"] for one in rooms.silver_objects()) == sorted(expected)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,6 +177,51 @@ class TestDurability:
         assert at_commit == [set(), set(), set()]
 
 
+class TestStaging:
+    """What stands between a commit and the rename that follows it."""
+
+    def killed_before_the_rename(self, root: Path) -> Path:
+        """A file of four bytes whose successor of eight is committed and not renamed; returns the successor."""
+        store = opened(root)
+        with store.write() as transaction:
+            transaction.append(FILE, b"old\n")
+        store.close()
+        successor = (root / FILE).with_name(".successor.tmp")
+        successor.write_bytes(b"the new\n")
+        with closing(sqlite3.connect(root / layout.STATE)) as connection, connection:
+            connection.execute("UPDATE outputs SET length = 8, staged = ? WHERE path = ?", (successor.name, FILE))
+        return successor
+
+    def test_the_next_start_renames(self, root: Path) -> None:
+        """A kill between commit and rename is made up for."""
+        self.killed_before_the_rename(root)
+        open_and_close(root)
+        assert (root / FILE).read_bytes() == b"the new\n"
+
+    def test_a_removed_folder_does_not_lock_the_state_up(self, root: Path) -> None:
+        """The state opens; the file is short, which whoever wrote it mends."""
+        self.killed_before_the_rename(root)
+        shutil.rmtree((root / FILE).parent)
+        open_and_close(root)
+        assert not (root / FILE).exists()
+
+    def test_a_folder_in_the_way_is_set_aside(self, root: Path) -> None:
+        """It is no reason to refuse every transaction."""
+        self.killed_before_the_rename(root)
+        (root / FILE).unlink()
+        (root / FILE).mkdir()
+        open_and_close(root)
+        assert (root / FILE).read_bytes() == b"the new\n"
+
+    def test_a_lost_successor_is_not_taken_for_renamed(self, root: Path) -> None:
+        """Rows point into the successor: the older file must not stand for it."""
+        self.killed_before_the_rename(root).unlink()
+        open_and_close(root)
+        assert not (root / FILE).exists()
+        (aside,) = (root / FILE).parent.glob("*.orphan-*")
+        assert aside.read_bytes() == b"old\n"
+
+
 class TestReplacing:
     def test_a_staged_file_takes_its_place_with_the_commit(self, root: Path, store: Store) -> None:
         """Readers see the old content or the new, and no temporary file is left."""
@@ -263,7 +309,7 @@ class TestEvents:
         assert path.read_bytes() == whole
 
     def test_a_new_state_goes_on_writing_events(self, root: Path) -> None:
-        """When the state was moved away, the events of the new one are appended behind the old ones."""
+        """When the state was moved away, its events are kept aside, and the new one's begin a file of their own."""
         store = opened(root)
         with store.write() as transaction:
             for _ in range(3):
@@ -274,10 +320,12 @@ class TestEvents:
         store = opened(root)
         with store.write() as transaction:
             transaction.event("hq_collection")
-        assert [one["event"] for one in events(root)] == ["medallion_run"] * 3 + ["hq_collection"]
+        assert [one["event"] for one in events(root)] == ["hq_collection"]
         with store.write() as transaction:
             transaction.event("medallion_run")
-        assert len(events(root)) == 5
+        assert [one["seq"] for one in events(root)] == [1, 2]
+        (aside,) = (root / layout.EVENTS).parent.glob("*.orphan-*")
+        assert len(aside.read_bytes().splitlines()) == 3
         store.close()
 
     def test_a_rotated_file_begins_anew(self, root: Path, store: Store) -> None:

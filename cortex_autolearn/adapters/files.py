@@ -179,6 +179,19 @@ class Tree:
         """List the regular files in ``folder`` as :meth:`scan` does, leaving out what may not be read."""
         return self.scan(folder, suffix).entries
 
+    def entry(self, relative: str) -> Entry | None:
+        """Look at one file as :meth:`scan` does; None when it is not there.
+
+        Raises:
+            BoundaryError: it is no regular file, or may not be read.
+        """
+        opened = self.open_input(relative)
+        if opened is None:
+            return None
+        with opened:
+            status = os.fstat(opened.fileno())
+        return Entry(relative, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
     def folders(self, folder: str) -> list[str]:
         """List the names of the folders in ``folder``; none where it is not there.
 
@@ -307,6 +320,7 @@ def stage(path: Path, data: bytes | Iterable[bytes]) -> Path:
         with suppress(OSError):
             os.unlink(temporary)
         raise
+    fsync_dir(path.parent)  # whoever commits its name relies on finding it
     return temporary
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -20,16 +19,17 @@ from cortex_autolearn.collect.split import split_of
 from cortex_autolearn.model import instants, layout, rawjson
 from cortex_autolearn.model.ledger import SILVER_ORIGIN, Collected, Line, Ungated
 from cortex_autolearn.model.records import SPLITS, Rejected
-from cortex_autolearn.ports import OutputDamagedError
+from cortex_autolearn.ports import BoundaryError, OutputDamagedError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from cortex_autolearn.canonical import Readers
     from cortex_autolearn.model.policy import GatePolicy
     from cortex_autolearn.ports import Clock, CollectingStore, CollectingTransaction, Files, RunHandle
 
 _STEP_TASKS: Final = 10_000
+_STEP_BYTES: Final = 16 << 20
 
 _Made = tuple[Line, bytes, bytes]
 """A kept task, its outcome line, and its training example (empty when it has none)."""
@@ -87,18 +87,16 @@ class Collector:
         """Let the rule decide about every final task that has not met it.
 
         Arguments:
-            day: then also about those of this silver day (YYYYMMDD) that it decided about before.
+            day: about the tasks of this silver day (YYYYMMDD) only, whatever was decided before.
             everything: about all tasks, whatever was decided before.
         """
-        self.mend()
+        self.mend(run)
         self._readers.refresh()
         tally = Tally()
         with self._store.write() as transaction:
             gated, last = transaction.gated(), transaction.last_task()
             self._fresh = not transaction.any_collected()
-        if day is not None:
-            self._sweep(run, tally, 0, gated, day)
-        self._sweep(run, tally, 0 if everything else gated, last, None)
+        self._sweep(run, tally, 0 if everything or day is not None else gated, last, day)
         return tally
 
     def _sweep(self, run: RunHandle, tally: Tally, after: int, until: int, day: int | None) -> None:
@@ -108,8 +106,8 @@ class Collector:
             with self._store.write() as transaction:
                 if begin and day is None:
                     after = max(after, transaction.gated())  # another process may have gone on meanwhile
-                rows = transaction.final_tasks(after, until, _STEP_TASKS, day)
-                after = rows[-1].id if len(rows) == _STEP_TASKS else until
+                rows = _portion(transaction.final_tasks(after, until, _STEP_TASKS, day))
+                after = rows[-1].id if rows else until
                 if rows:
                     with _Step(self, transaction, tally) as step:
                         step.settle(rows)
@@ -118,7 +116,7 @@ class Collector:
                     transaction.set_gated(after)
             run.progress(after - begin, until - begin)
 
-    def mend(self) -> None:
+    def mend(self, run: RunHandle) -> None:
         """Write outcome files again that were removed or cut by somebody else, from the silver they came from."""
         for split in SPLITS:
             for folder in (f"{layout.OUTCOMES}/{split}", f"{layout.TRAINING_VIEW}/{split}"):
@@ -126,14 +124,18 @@ class Collector:
                     outputs = reading.outputs(folder)
                 for path, length in outputs.items():
                     if self._files.size(path) < length:
-                        self._restore(split, path)
+                        self._restore(run, split, path)
 
-    def _restore(self, split: str, path: str) -> None:
+    def _restore(self, run: RunHandle, split: str, path: str) -> None:
         with self._store.write() as transaction:
             # Looked at again where nobody else writes: another process may have just replaced it.
-            if self._files.size(path) < transaction.output_length(path):
-                with _Step(self, transaction, Tally()) as step:
-                    step.rewrite(split, layout.day_of_file(path), from_silver=True)
+            if self._files.size(path) >= transaction.output_length(path):
+                return
+            with _Step(self, transaction, Tally()) as step:
+                lost = step.rewrite(split, layout.day_of_file(path), from_silver=True)
+        if lost:
+            hint = "Their silver is gone as well (see [retention]): they are in the set, but without their text"
+            run.trouble(BoundaryError("write again", path, f"{lost} outcomes are lost", hint=hint, retryable=False))
 
 
 class _Step:
@@ -145,8 +147,9 @@ class _Step:
         self._system_prompt = collector._system_prompt
         self._transaction = transaction
         self._tally = tally
-        self._now = collector._clock.now()
-        self._stamp = instants.to_text(self._now)
+        now = collector._clock.now()
+        self._now_us = instants.to_us(now)
+        self._stamp = instants.to_text(now)
         self._silver: tuple[str, BinaryIO | None] = ("", None)
         self._source = ("", b"")
         self._readers = collector._readers
@@ -189,36 +192,45 @@ class _Step:
         without: frozenset[str] = frozenset(),
         adding: Sequence[_Made] = (),
         from_silver: bool = False,
-    ) -> None:
-        """Write an outcome file and its training view anew: its old lines, or those of silver, and new ones."""
-        path = layout.outcomes_file(split, day)
-        moved: list[tuple[int, int, str]] = []
-        views: list[bytes] = []
-        rows = [row for row in self._transaction.collected_in(split, day) if row.task_id not in without]
+    ) -> int:
+        """Write an outcome file and its training view anew: its old lines, or those of silver, and new ones.
 
-        def lines() -> Generator[bytes, None, None]:
-            position = 0
-            with _Handle(self._files.open_input(path)) as old:
+        Returns:
+            how many lines could not be had any more.
+        """
+        path = layout.outcomes_file(split, day)
+        rows = [row for row in self._transaction.collected_in(split, day) if row.task_id not in without]
+        moved: list[tuple[int, int, str]] = []
+        with _Handle(self._files.open_input(path)) as old:
+
+            def line_of(row: Collected) -> bytes:
+                line = old.at(row.position, row.length)
+                if len(line) < row.length and not from_silver:
+                    raise OutputDamagedError(path, row.position + row.length, row.position + len(line))
+                whole = outcome.is_line_of(line, row.task_id) or not (row.length or from_silver)
+                return line if whole else self._line_again(row)
+
+            def lines() -> Iterator[bytes]:
+                position = 0
                 for row in rows:
-                    line = old.at(row.position, row.length)
-                    if from_silver and not outcome.is_line_of(line, row.task_id):
-                        line = self._line_again(row)
-                    elif len(line) < row.length:
-                        raise OutputDamagedError(path, row.position + row.length, row.position + len(line))
+                    line = line_of(row)
                     moved.append((position, len(line), row.task_id))
                     position += len(line)
-                    if line:
-                        views.append(outcome.example_line(outcome.texts_of_outcome(line), self._system_prompt))
-                        yield line
-            for _, line, view in adding:
-                views.append(view)
-                yield line
+                    yield line
+                yield from (line for _, line, _ in adding)
 
-        with closing(lines()) as made:
-            self._transaction.stage(path, made)
-        self._transaction.stage(layout.training_view_file(split, day), views)
+            def views() -> Iterator[bytes]:
+                for line in map(line_of, rows):
+                    if line:
+                        yield outcome.example_line(outcome.texts_of_outcome(line), self._system_prompt)
+                yield from (view for _, _, view in adding)
+
+            # Two passes over the old lines, as a day may be too large to hold its views.
+            self._transaction.stage(path, lines())
+            self._transaction.stage(layout.training_view_file(split, day), views())
         self._transaction.move_collected(moved)
         self._put(split, day, sum(length for _, length, _ in moved), adding)
+        return sum(not length for _, length, _ in moved)
 
     def close(self) -> None:
         """Close the silver file that was read last."""
@@ -242,10 +254,13 @@ class _Step:
             old = before.get(row.task_id)
             split = split_of(row.task_id, self._policy.training_percent) if old is None else old.split
             texts = self._texts(row)
-            if texts is None:
-                tally.rejected["Silver line missing"] += 1
+            if texts is None:  # retention or Cortex took its silver away
+                if old is None:
+                    tally.rejected[gate.NO_OUTPUT] += 1
+                else:
+                    tally.already_collected += 1
                 continue
-            line = self._line(row, texts, split)
+            line = self._line(row, texts, split, self._stamp)
             if old is None:
                 tally.high_quality += 1
                 if split == "training":
@@ -277,11 +292,10 @@ class _Step:
     def _put(self, split: str, day: int, position: int, made: Sequence[_Made]) -> None:
         rows = []
         for row, line, view in made:
-            rows.append(
-                Collected(row.task_id, split, day, position, len(line), row.source_path, row.source_offset, len(view))
-            )
+            source = (row.source_path, row.source_offset)
+            rows.append(Collected(row.task_id, split, day, position, len(line), *source, len(view), self._now_us))
             position += len(line)
-        self._transaction.put_collected(rows, instants.to_us(self._now))
+        self._transaction.put_collected(rows)
 
     def _take_out(self, old: Collected) -> None:
         self._gone.setdefault((old.split, old.day), set()).add(old.task_id)
@@ -293,11 +307,11 @@ class _Step:
         with _Handle(self._files.open_input(layout.outcomes_file(old.split, old.day))) as handle:
             return outcome.same_outcome(line, handle.at(old.position, old.length))
 
-    def _line(self, row: Line, texts: outcome.Texts, split: str) -> bytes:
+    def _line(self, row: Line, texts: outcome.Texts, split: str, collected_at: str) -> bytes:
         if self._source[0] != row.source_path:
             self._source = (row.source_path, outcome.as_json(row.source_path))
         return outcome.outcome_line(
-            texts, split=split, collected_at=self._stamp, file=self._source[1], offset=row.source_offset
+            texts, split=split, collected_at=collected_at, file=self._source[1], offset=row.source_offset
         )
 
     def _texts(self, row: Line) -> outcome.Texts | None:
@@ -329,7 +343,9 @@ class _Step:
     def _line_again(self, old: Collected) -> bytes:
         row = self._transaction.line_of(old.task_id)
         texts = None if row is None else self._texts(row)
-        return b"" if row is None or texts is None else self._line(row, texts, old.split)
+        if row is None or texts is None:
+            return b""
+        return self._line(row, texts, old.split, instants.us_to_text(old.collected_us) or "")
 
     def _read_silver(self, path: str, position: int, length: int) -> bytes:
         if self._silver[0] != path:
@@ -337,6 +353,16 @@ class _Step:
             self._silver = (path, self._files.open_input(path))
         handle = self._silver[1]
         return b"" if handle is None else os.pread(handle.fileno(), length, position)
+
+
+def _portion(rows: list[Ungated]) -> list[Ungated]:
+    """Return the first of these rows: as many as have no more silver than a step may hold, but at least one."""
+    total = 0
+    for number, row in enumerate(rows):
+        total += row.length
+        if total > _STEP_BYTES and number:
+            return rows[:number]
+    return rows
 
 
 class _Handle:

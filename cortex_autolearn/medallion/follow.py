@@ -122,9 +122,8 @@ class Follower:
         with self._store.read() as reading:
             known = {source.id: source for source in reading.sources(self._folder)}
         plans = bronze.growth(known.values(), found, instants.to_us(self._clock.now()), self._tail_grace_s)
-        renamed = [
-            plan.source for plan in plans if plan.source is not None and known[plan.source.id].path != plan.source.path
-        ]
+        plans = [self._recognised(plan, known) for plan in plans]
+        renamed = [plan.source for plan in plans if plan.source is not None and _is_renamed(plan, known)]
         if renamed:
             with self._store.write() as transaction:
                 transaction.rename_sources(renamed)
@@ -140,6 +139,21 @@ class Follower:
                 run.trouble(error)
         steps.commit()
 
+    def _recognised(self, plan: bronze.Growth, known: dict[int, Source]) -> bronze.Growth:
+        """Make sure that a file with a new name is the one it is taken for: inodes are used again."""
+        if plan.source is None or not _is_renamed(plan, known):
+            return plan
+        try:
+            with _reading(plan.found.path):
+                handle = self._files.open_input(plan.found.path)
+                if handle is not None:
+                    with handle:
+                        if self.mark(handle, plan.source.position) == plan.source.mark:
+                            return plan
+        except _UnreadableError:
+            pass  # read as a new file, it is told then
+        return bronze.Growth(None, plan.found, closed=False)
+
     def mark(self, handle: BinaryIO, position: int) -> bytes:
         """Return the mark of an open file at a position."""
         if not position:
@@ -147,6 +161,10 @@ class Follower:
         opened, tail_bytes = handle.fileno(), min(position, bronze.TAIL_BYTES)
         head = os.pread(opened, min(position, bronze.HEAD_BYTES), 0)
         return bronze.mark(head, os.pread(opened, tail_bytes, position - tail_bytes))
+
+
+def _is_renamed(plan: bronze.Growth, known: dict[int, Source]) -> bool:
+    return plan.source is not None and known[plan.source.id].path != plan.source.path
 
 
 class _Steps:
@@ -214,7 +232,7 @@ class _File:
             if self._reader.consumed - begun >= _STEP_BYTES:
                 steps.add(self._settling(batch, at_end=False), _STEP_BYTES)
                 batch, begun = intake.batch(path), self._reader.consumed
-        batch.take(self._reader.finish(closed=self._plan.closed))
+        batch.take(self._reader.finish(closed=self._plan.closed and self._status.st_size == self._plan.found.size))
         self._counts.files += 1
         steps.add(self._settling(batch, at_end=True), self._reader.consumed - begun)
 

@@ -19,9 +19,10 @@ from cortex_autolearn.medallion.follow import Counts, Follower
 from cortex_autolearn.medallion.lines import Lines
 from cortex_autolearn.medallion.settle import Adopting, Refining
 from cortex_autolearn.model import instants, layout
+from cortex_autolearn.ports import BoundaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from cortex_autolearn.canonical import Readers
     from cortex_autolearn.model.policy import MedallionPolicy
@@ -73,19 +74,49 @@ class Medallion:
     def rebuild(self, run: RunHandle) -> Counts:
         """Read bronze from its beginning again and replace silver and quarantine; gold follows with the next step.
 
-        What came from bronze files that are gone (by ``retention.bronze_days``, say) cannot be read again and stays.
+        What cannot be read again stays as it is: records of files that are gone (by ``retention.bronze_days``, say),
+        were cut, replaced, or cannot be read now.
         """
-        present = {entry.relative for entry in self._files.entries(layout.BRONZE, ".jsonl")}
+        self._readers.refresh()
         with self._store.write() as transaction:
-            gone = {source.path for source in transaction.sources(layout.BRONZE) if source.path not in present}
-            transaction.drop_refined(gone)
+            transaction.drop_refined(self._unrepeatable(transaction))
             transaction.rewind_sources(layout.BRONZE)
             for path in transaction.outputs(layout.SILVER):
                 self._compact_day(transaction, layout.day_of_file(path))
             for path in transaction.outputs(layout.QUARANTINE):
                 with Lines(self._files, path) as lines:
-                    transaction.stage(path, [line for line in lines if silver.quarantined_file(line) in gone])
+                    transaction.stage(path, filter(self._is_unrepeatable, lines))
         return self.follow(run)
+
+    def _unrepeatable(self, transaction: RefiningTransaction) -> set[int]:
+        """Return the rows whose record does not stand where it stood when it was read."""
+        refiner = silver.Refiner(instants.to_text(self._clock.now()))
+        kept: set[int] = set()
+        for path, rows in groupby(transaction.bronze_records(), key=itemgetter(2)):
+            try:
+                records = Lines(self._files, path)
+            except BoundaryError:
+                kept.update(row_id for row_id, *_ in rows)
+                continue
+            with records:
+                reader = self._readers.of(path)
+                kept.update(
+                    row_id
+                    for row_id, task_id, _, offset in rows
+                    if not records.refine(offset, task_id, reader, refiner)
+                )
+        return kept
+
+    def _is_unrepeatable(self, line: bytes) -> bool:
+        """Tell whether what a quarantine line keeps does not stand in its file any more."""
+        found = silver.quarantined(line)
+        if found is None:
+            return False
+        try:
+            with Lines(self._files, found.path) as lines:
+                return found.text is None or lines.at(found.offset, found.length) != found.text
+        except BoundaryError:
+            return True
 
     def compact(self, run: RunHandle) -> list[int]:
         """Take superseded lines out of our silver files and put them in the order of their sources.
@@ -135,24 +166,35 @@ class Medallion:
         content = gold.kpis(start, end, totals, instants.to_text(self._clock.now()))
         self._files.replace(layout.kpis_file(start, end), _pretty(content))
 
-    def mend(self) -> list[int]:
+    def mend(self, damaged: str | None = None) -> list[int]:
         """Write silver files again that were removed or cut by somebody else, from the bronze they came from.
+
+        Of quarantine files what is left of them is kept.
+
+        Arguments:
+            damaged: a silver file that was found not to hold what was written, whatever its size.
 
         Returns:
             the days that were mended.
         """
         with self._store.read() as reading:
-            suspects = [
-                path for path, length in reading.outputs(layout.SILVER).items() if self._files.size(path) < length
-            ]
+            torn = self._short(reading.outputs(layout.QUARANTINE))
+            suspects = self._short(reading.outputs(layout.SILVER), damaged)
+        for path in torn:
+            with self._store.write() as transaction, Lines(self._files, path) as lines:
+                if self._files.size(path) < transaction.output_length(path):
+                    transaction.stage(path, (line for line in lines if silver.quarantined(line) is not None))
         mended = []
         for path in suspects:
             with self._store.write() as transaction:
                 # Looked at again where nobody else writes: another process may have just replaced it.
-                if self._files.size(path) < transaction.output_length(path):
+                if path == damaged or self._files.size(path) < transaction.output_length(path):
                     self._restore_day(transaction, layout.day_of_file(path))
                     mended.append(layout.day_of_file(path))
         return mended
+
+    def _short(self, outputs: Mapping[str, int], damaged: str | None = None) -> list[str]:
+        return [path for path, length in outputs.items() if path == damaged or self._files.size(path) < length]
 
     def _compact_day(self, transaction: RefiningTransaction, day: int) -> None:
         path = layout.silver_file(day)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cortex_autolearn.ports import Files
 
 _COPY_BYTES: Final = 1 << 20
+_RECORD_BYTES: Final = 64 << 10
 
 
 class Lines:
@@ -59,7 +60,7 @@ class Lines:
         items: list[Object | Broken] = []
         position = offset
         while not items:
-            chunk = self.at(position, _COPY_BYTES)
+            chunk = self.at(position, _RECORD_BYTES)
             items = stream.feed(chunk) if chunk else stream.finish()
             position += len(chunk)
             if not chunk:

@@ -62,7 +62,8 @@ class Refining:
         """Append the silver lines of a batch and note their tasks."""
         standing = silver.latest(refined)
         counts = self._counts
-        counts.quarantined += self._quarantine(transaction, source.path, unfit)
+        counts.quarantined += len(unfit)
+        self._quarantine(transaction, source.path, unfit)
         objects = sum(one.is_object for one in unfit)
         counts.quarantined_objects += objects
         counts.objects += len(refined) + objects
@@ -70,15 +71,15 @@ class Refining:
         if standing:
             self._place(transaction, source, standing)
 
-    def _quarantine(self, transaction: RefiningTransaction, path: str, unfit: Iterable[Unfit]) -> int:
+    def _quarantine(self, transaction: RefiningTransaction, path: str, unfit: Iterable[Unfit]) -> None:
+        """Keep what cannot become silver, once: a file that is read again brings the same stretches again."""
         lines = [
             silver.quarantine_line(path, one)
             for one in unfit
-            if transaction.note_quarantined(path, one.offset, one.length, one.reason)
+            if transaction.note_quarantined(path, one.offset, one.length, one.reason, silver.content_digest(one))
         ]
         if lines:
             transaction.append(layout.quarantine_file(self._today), b"".join(lines))
-        return len(lines)
 
     def _place(self, transaction: RefiningTransaction, source: Source, standing: dict[str, Refined]) -> None:
         before = transaction.standing(standing)

@@ -8,6 +8,7 @@ that the same records give the same silver however they are cut into parts.
 from __future__ import annotations
 
 import base64
+from hashlib import sha256
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -82,8 +83,21 @@ class _Identity(msgspec.Struct):
     canonical: _CanonicalIdentity
 
 
+class Quarantined(NamedTuple):
+    """What a quarantine line keeps, and from where."""
+
+    path: str
+    offset: int
+    length: int
+    text: bytes | None
+
+
 class _Quarantined(msgspec.Struct):
     file: str
+    offset: int
+    length: int
+    text: str | None = None
+    text_base64: str | None = None
 
 
 _decode_quarantined = msgspec.json.Decoder(_Quarantined).decode
@@ -195,9 +209,21 @@ def is_line_of(line: bytes, task_id: str) -> bool:
         return False
 
 
-def quarantined_file(line: bytes) -> str:
-    """Return which file a quarantine line came from."""
-    return _decode_quarantined(line).file
+def quarantined(line: bytes) -> Quarantined | None:
+    """Take a quarantine line apart; None when it is not one that we wrote."""
+    try:
+        found = _decode_quarantined(line)
+    except msgspec.DecodeError:
+        return None
+    text = None if found.text is None else found.text.encode()
+    if found.text_base64 is not None:
+        text = base64.b64decode(found.text_base64)
+    return Quarantined(found.file, found.offset, found.length, text)
+
+
+def content_digest(unfit: Unfit) -> bytes:
+    """Return what tells the content of a stretch from another's at the same place."""
+    return sha256(unfit.text or b"").digest()[:8]
 
 
 def quarantine_line(path: str, unfit: Unfit) -> bytes:

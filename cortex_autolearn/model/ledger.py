@@ -90,6 +90,7 @@ class Ungated(NamedTuple):
     id: int
     task_id: str
     origin: int
+    length: int
     status: str | None
     output_chars: int
     errored: int
@@ -112,7 +113,7 @@ class Line(NamedTuple):
 
 
 class Collected(NamedTuple):
-    """A task of the high-quality set: its split, where its line stands, and the record it rests on."""
+    """A task of the high-quality set: its split, where its line stands, the record it rests on, and since when."""
 
     task_id: str
     split: str
@@ -122,6 +123,7 @@ class Collected(NamedTuple):
     source: str
     source_offset: int
     text_bytes: int
+    collected_us: int
 
 
 DayTask = tuple[str | None, str, str, int | float | None, int | None, int | None]

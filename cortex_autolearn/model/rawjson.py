@@ -106,7 +106,10 @@ def number(raw: bytes) -> int | float | None:
     """Return a JSON number; None for any other value, and for one of absurd length or that no float can hold."""
     if raw[0] not in b"-0123456789" or len(raw) > _MAX_DIGITS:
         return None
-    value: int | float = _decode(raw)
+    try:
+        value: int | float = _decode(raw)
+    except msgspec.DecodeError:  # beyond what a float can hold: 1e400
+        return None
     return value if -1e300 < value < 1e300 else None
 
 

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
 
-_UNGATED: Final = "SELECT id, task_id, origin, status, output_chars, errored, retries, quality, duration FROM tasks"
+_UNGATED: Final = (
+    "SELECT id, task_id, origin, length, status, output_chars, errored, retries, quality, duration FROM tasks"
+)
 _LINES: Final = (
     "SELECT t.id, t.task_id, t.origin, t.day, t.position, t.length, s.path, t.source_offset FROM tasks AS t "
     "JOIN sources AS s ON s.id = t.source"
 )
-_COLLECTED: Final = "task_id, split, day, position, length, source, source_offset, text_bytes"
+_COLLECTED: Final = "task_id, split, day, position, length, source, source_offset, text_bytes, collected_us"
 
 
 class CollectingTables:
@@ -93,14 +95,15 @@ class CollectingTables:
         )
         return list(map(Collected._make, rows))
 
-    def put_collected(self, rows: Sequence[Collected], now_us: int) -> None:
+    def put_collected(self, rows: Sequence[Collected]) -> None:
         """Add to the set, or let a later record stand in it."""
         self.connection.executemany(
-            f"INSERT INTO outcomes ({_COLLECTED}, collected_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            f"INSERT INTO outcomes ({_COLLECTED}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (task_id) DO UPDATE SET split = excluded.split, day = excluded.day, "
             "position = excluded.position, length = excluded.length, source = excluded.source, "
-            "source_offset = excluded.source_offset, text_bytes = excluded.text_bytes",
-            [(*row, now_us) for row in rows],
+            "source_offset = excluded.source_offset, text_bytes = excluded.text_bytes, "
+            "collected_us = excluded.collected_us",
+            rows,
         )
 
     def withdraw(self, task_ids: Iterable[str]) -> None:
@@ -124,10 +127,10 @@ class CollectingTables:
         The limits only say what may fall into one group; what they mean is the rule's business.
         """
         rows = self.connection.execute(
-            "SELECT 0, '', 0, status, min(output_chars, ?1), errored, retries > 0, quality, "
+            "SELECT 0, '', 0, 0, status, min(output_chars, ?1), errored, retries > 0, quality, "
             "CASE WHEN duration < ?2 THEN ?2 - 1 WHEN duration > ?3 THEN ?3 + 1 WHEN duration IS NULL THEN NULL "
             f"ELSE ?2 END AS bucket, count(*) FROM tasks WHERE final {each_once(self.connection)} "
-            "GROUP BY 4, 5, 6, 7, 8, 9",
+            "GROUP BY 5, 6, 7, 8, 9, 10",
             (min_output_chars, min_duration_s, max_duration_s),
         )
         return [(Ungated(*row[:-1]), row[-1]) for row in rows]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cortex_autolearn.ports import Clock
 
 _BUSY_TIMEOUT_S: Final = 60
+_EVENTS_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _CACHE_KIB: Final = 8_192
 _MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
 
@@ -98,14 +99,17 @@ class Store:
             files.make_folder(self._path.parent)
         with files.wrap("open", tree.path(layout.WRITER_LOCK)):
             self._flock = os.open(tree.path(layout.WRITER_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        connection: sqlite3.Connection | None = None
         try:
             with self._exclusive(), _database_errors(self._path):
-                self._connection = _connect(self._path)
+                connection = self._connection = _connect(self._path)
                 _migrate(self._connection, self._path)
                 outputs = self._outputs()
                 outputs.publish()
                 outputs.cut_back()
         except BaseException:
+            if connection is not None:
+                connection.close()
             os.close(self._flock)
             raise
 
@@ -174,22 +178,33 @@ class Store:
         """Append what the events file lacks. A refusal is reported and made up for by the next flush."""
         try:
             path = self._tree.path(layout.EVENTS)
-            with files.wrap("append to", path):
+            with _database_errors(self._path), files.wrap("append to", path):
                 files.make_folder(path.parent)
-                opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+                opened = os.open(path, _EVENTS_FLAGS, 0o644)
                 try:
-                    self._copy_events(opened)
+                    end, last, line = _last_event(opened)
+                    if last and not self._is_ours(last, line):
+                        # Another state's events: they are kept aside, and this state's begin a file of their own.
+                        os.rename(path, path.with_name(f"{path.name}.orphan-{os.fstat(opened).st_mtime_ns}"))
+                        os.close(opened)
+                        opened = os.open(path, _EVENTS_FLAGS, 0o644)
+                        end = last = 0
+                        self._note_flushed(0)
+                    self._copy_events(opened, end, last)
                 finally:
                     os.close(opened)
         except BoundaryError as error:
             self._on_trouble(error)
 
-    def _copy_events(self, opened: int) -> None:
+    def _is_ours(self, seq: int, line: bytes) -> bool:
+        row = self._connection.execute(
+            "SELECT seq, timestamp, event, body FROM events WHERE seq = ?", (seq,)
+        ).fetchone()
+        return row is not None and event_line(*row) == line
+
+    def _copy_events(self, opened: int, end: int, last: int) -> None:
         flushed = self._connection.execute("SELECT value FROM meta WHERE key = 'events_flushed'").fetchone()
-        newest = self._connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
-        end, last = _last_event(opened)
-        # A number beyond ours is another state's, whose file this was.
-        done = max(last if last <= newest else 0, 0 if flushed is None else int(flushed[0]))
+        done = max(last, 0 if flushed is None else int(flushed[0]))
         rows = self._connection.execute(
             "SELECT seq, timestamp, event, body FROM events WHERE seq > ? ORDER BY seq", (done,)
         ).fetchall()
@@ -201,10 +216,10 @@ class Store:
         while written < len(lines):
             written += os.pwrite(opened, lines[written:], end + written)
         os.fsync(opened)
-        with self._connection:
-            self._connection.execute(
-                "INSERT OR REPLACE INTO meta (key, value) VALUES ('events_flushed', ?)", (rows[-1][0],)
-            )
+        self._note_flushed(rows[-1][0])
+
+    def _note_flushed(self, seq: int) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('events_flushed', ?)", (seq,))
 
 
 def event_line(seq: int, timestamp: str, event: str, body: str) -> bytes:
@@ -212,22 +227,22 @@ def event_line(seq: int, timestamp: str, event: str, body: str) -> bytes:
     return orjson.dumps({"event": event, "timestamp": timestamp, "seq": seq, **orjson.loads(body)})
 
 
-def _last_event(opened: int) -> tuple[int, int]:
-    """Return where the events file's last whole line ends, and that line's ``seq``; 0 where there is none."""
+def _last_event(opened: int) -> tuple[int, int, bytes]:
+    """Return where the events file's last whole line ends, its ``seq`` and it; 0 and nothing where there is none."""
     size = os.fstat(opened).st_size
     block = 1 << 16
     while True:
         start = max(0, size - block)
         tail = os.pread(opened, size - start, start)
         end = tail.rfind(b"\n") + 1
-        line = tail[tail.rfind(b"\n", 0, end - 1) + 1 : end] if end else b""
-        if start == 0 or (end and len(line) < end):
+        line = tail[tail.rfind(b"\n", 0, max(end - 1, 0)) + 1 : end].strip() if end else b""
+        if start == 0 or (end and len(line) + 1 < end):
             break
         block *= 4
     try:
-        return start + end, int(orjson.loads(line)["seq"]) if line.strip() else 0
+        return start + end, int(orjson.loads(line)["seq"]) if line else 0, line
     except (ValueError, KeyError, TypeError):
-        return size if end else start + end, 0
+        return start + end, 0, b""
 
 
 def _connect(path: Path, *, for_reading: bool = False) -> sqlite3.Connection:

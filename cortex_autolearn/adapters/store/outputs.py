@@ -123,14 +123,22 @@ class Outputs:
 
     def publish(self) -> None:
         """Rename every staged file to its place, this transaction's and those of a killed process."""
-        rows = self._connection.execute("SELECT path, staged FROM outputs WHERE staged IS NOT NULL").fetchall()
+        rows = self._connection.execute("SELECT path, staged, length FROM outputs WHERE staged IS NOT NULL").fetchall()
         if not rows:
             return
-        for relative, staged in rows:
+        for relative, staged, length in rows:
             path = self._tree.path(relative)
-            # It may have been renamed already, by a process that was killed before the row said so.
-            with files.wrap("replace", path), suppress(FileNotFoundError):
-                os.rename(path.with_name(staged), path)
+            with files.wrap("replace", path):
+                files.make_folder(path.parent)  # it may have been removed meanwhile: then the file is mended
+                if path.is_dir():
+                    self._set_aside(path)
+                try:
+                    os.rename(path.with_name(staged), path)
+                except FileNotFoundError:
+                    # Renamed already, by a process that was killed before the row said so; or the successor is lost.
+                    # Then what stands here is older than the rows that point into it: set aside, it is mended.
+                    if self._tree.size(relative) != length:
+                        self._set_aside(path)
             files.fsync_dir(path.parent)
         with self._connection:
             self._connection.execute("UPDATE outputs SET staged = NULL WHERE staged IS NOT NULL")

@@ -83,11 +83,12 @@ class RefiningTables:
                 (source.path, source.id),
             )
             self.connection.execute("UPDATE sources SET path = ? WHERE id = ?", (source.path, source.id))
-            # Lines stand in the order of their sources' names.
-            self.connection.execute(
-                "UPDATE days SET disordered = 1 WHERE day IN (SELECT DISTINCT day FROM tasks WHERE source = ?)",
-                (source.id,),
-            )
+        # Lines stand in the order of their sources' names.
+        self.connection.execute(
+            "UPDATE days SET disordered = 1 WHERE day IN "
+            "(SELECT day FROM tasks WHERE source IN (SELECT value FROM json_each(?)))",
+            (orjson.dumps([source.id for source in renamed]).decode(),),
+        )
 
     def rewind_sources(self, folder: str) -> None:
         """Let every file of a folder be read from its beginning again."""
@@ -132,11 +133,11 @@ class RefiningTables:
             rows_for(self.connection, "SELECT task_id, day FROM first_read WHERE task_id IN ({many})", task_ids)
         )
 
-    def note_quarantined(self, path: str, position: int, length: int, reason: str) -> bool:
-        """Note a broken stretch; False when it was noted before."""
+    def note_quarantined(self, path: str, position: int, length: int, reason: str, digest: bytes) -> bool:
+        """Note a broken stretch, with a digest of its content; False when it was noted before."""
         cursor = self.connection.execute(
-            "INSERT OR IGNORE INTO quarantined (path, position, length, reason) VALUES (?, ?, ?, ?)",
-            (path, position, length, reason),
+            "INSERT OR IGNORE INTO quarantined (path, position, length, reason, digest) VALUES (?, ?, ?, ?, ?)",
+            (path, position, length, reason, digest),
         )
         return cursor.rowcount == 1
 
@@ -254,15 +255,23 @@ class RefiningTables:
             (start, end),
         ).fetchall()
 
-    def drop_refined(self, kept: AbstractSet[str]) -> None:
-        """Forget every task that came from bronze, and what was quarantined, but for those from the files ``kept``."""
-        paths = orjson.dumps(list(kept)).decode()
-        self.connection.execute(
-            "DELETE FROM tasks WHERE origin = 0 AND source NOT IN "
-            "(SELECT id FROM sources WHERE path IN (SELECT value FROM json_each(?)))",
-            (paths,),
+    def bronze_records(self) -> Iterator[tuple[int, str, str, int]]:
+        """Yield row id, task id, source path and offset of all tasks that came from bronze, by source."""
+        return iter(
+            self.connection.execute(
+                "SELECT tasks.id, tasks.task_id, sources.path, tasks.source_offset FROM tasks "
+                "JOIN sources ON sources.id = tasks.source WHERE tasks.origin = 0 "
+                "ORDER BY sources.path, tasks.source_offset"
+            )
         )
-        self.connection.execute("DELETE FROM quarantined WHERE path NOT IN (SELECT value FROM json_each(?))", (paths,))
+
+    def drop_refined(self, kept: AbstractSet[int]) -> None:
+        """Forget every task that came from bronze but for the rows ``kept``, and what was quarantined."""
+        self.connection.execute(
+            "DELETE FROM tasks WHERE origin = 0 AND id NOT IN (SELECT value FROM json_each(?))",
+            (orjson.dumps(list(kept)).decode(),),
+        )
+        self.connection.execute("DELETE FROM quarantined")
         self.connection.execute(
             "UPDATE days SET dead = 0, disordered = 0, stale = 1, last_source = '', last_offset = -1"
         )

@@ -77,7 +77,8 @@ CREATE TABLE quarantined (
   position INTEGER NOT NULL,
   length INTEGER NOT NULL,
   reason TEXT NOT NULL,
-  PRIMARY KEY (path, position, length, reason)
+  digest BLOB NOT NULL,
+  PRIMARY KEY (path, position, length, reason, digest)
 ) STRICT, WITHOUT ROWID;
 
 -- High-quality outcomes, once per task for ever; `position` and `length` in the file of its split and day.
