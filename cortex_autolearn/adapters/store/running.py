@@ -40,14 +40,22 @@ class RunningTables:
     def end_run(self, run_id: str, result: str, ended_us: int) -> None:
         """Note how a run ended; its slot is done then, unless it was interrupted: such a slot is run again."""
         self.connection.execute("UPDATE runs SET ended_us = ?, result = ? WHERE run_id = ?", (ended_us, result, run_id))
-        if result != "interrupted":
-            self.connection.execute("UPDATE slots SET ended_us = ? WHERE run_id = ?", (ended_us, run_id))
-        self.connection.execute(
-            "DELETE FROM runs WHERE ended_us IS NOT NULL AND slot IS NULL AND started_us < coalesce((SELECT started_us "
-            "FROM runs AS kept WHERE kept.job = runs.job ORDER BY started_us DESC LIMIT 1 OFFSET ?), 0) "
-            "AND job = (SELECT job FROM runs WHERE run_id = ?)",
-            (_KEPT_RUNS, run_id),
-        )
+        found = self.connection.execute("SELECT job, slot FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+        if found is None:
+            return
+        job, slot = found
+        if slot is not None and result != "interrupted":
+            self.connection.execute(
+                "UPDATE slots SET ended_us = ? WHERE job = ? AND slot = ? AND run_id = ?", (ended_us, job, slot, run_id)
+            )
+        oldest_kept = self.connection.execute(
+            "SELECT started_us FROM runs WHERE job = ? ORDER BY started_us DESC LIMIT 1 OFFSET ?", (job, _KEPT_RUNS)
+        ).fetchone()
+        if oldest_kept is not None:
+            self.connection.execute(
+                "DELETE FROM runs WHERE job = ? AND started_us < ? AND ended_us IS NOT NULL AND slot IS NULL",
+                (job, oldest_kept[0]),
+            )
 
     def unfinished_runs(self, job: str) -> list[Run]:
         """Return runs of a job that never ended: their process was killed, or is still at it."""
