@@ -93,7 +93,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Loaded(Struct, frozen=True):
     """Settings and, for every dotted key, where its value came from.
 
-    An origin reads ``default``, ``file PATH``, ``environment NAME`` or ``flag --x``.
+    An origin reads ``default``, ``file PATH``, ``environment NAME`` or ``--set KEY``.
     """
 
     settings: Settings
@@ -101,11 +101,12 @@ class Loaded(Struct, frozen=True):
 
 
 class Row(Struct, frozen=True):
-    """One line of ``config show``. ``value`` stands as in the file (TOML), with secrets masked."""
+    """One line of ``config show``. ``value`` stands as in the file (TOML), ``plain`` as in JSON; secrets are masked."""
 
     key: str
     value: str
     origin: str
+    plain: Any = None
 
 
 def load(
@@ -182,7 +183,8 @@ def rows(settings: Struct, origins: Mapping[str, str]) -> list[Row]:
     for item in fields(type(settings)):
         section, _, name = item.key.partition(".")
         value = getattr(getattr(settings, section), name)
-        result.append(Row(item.key, _toml(shape_of(item.annotation), value), origins[item.key]))
+        shape = shape_of(item.annotation)
+        result.append(Row(item.key, _toml(shape, value), origins[item.key], _plain(shape, value)))
     return result
 
 
@@ -225,6 +227,20 @@ def _toml(shape: Shape, value: Any) -> str:
         ]
         return "{" + ", ".join(pairs) + "}"
     return quoted(value) if isinstance(value, str) else shown(value)
+
+
+def _plain(shape: Shape, value: Any) -> Any:
+    """Return a value as JSON holds it, masked as :func:`_toml` does."""
+    if value is None:
+        return None
+    if shape.extra.get("secret") and value:
+        return MASK
+    if shape.item is not None:
+        return [_plain(shape_of(shape.item), item) for item in value]
+    if shape.is_table:
+        members = msgspec.structs.fields(value)
+        return {info.name: _plain(shape_of(info.type), getattr(value, info.name)) for info in members}
+    return value
 
 
 class _Bad(Enum):
@@ -295,9 +311,9 @@ def _read_table(shape: Shape, table: dict[Any, Any], at: _At) -> Any:
             values[name] = _read(info.type, table[name], at.inside(f".{name}"))
         elif info.required:
             at.inside(f".{name}").note("missing", allowed=shape_of(info.type).allowed)
-    if len(at.problems) > before:
-        return _Bad.BAD
-    policy = shape.base(**values)
+    # What is bad or missing is None for a moment, and contradicts nothing: the rest is judged nevertheless.
+    missing = {name: None for name, info in known.items() if info.required}
+    policy = shape.base(**missing | {name: None if value is _Bad.BAD else value for name, value in values.items()})
     sources = {f"{at.key}.{name}": at.source for name in known}
     at.problems.extend(_contradiction_problems(at.key, policy, sources, bad=set()))
     return policy if len(at.problems) == before else _Bad.BAD

@@ -32,6 +32,8 @@ FILE_LIMIT_BYTES: Final = 1024**2
 
 _SHOWN_CHARS: Final = 80
 _SUGGESTIONS_UNTIL: Final = 100  # difflib is slow: a large file of junk must not keep the start waiting
+_NEAR: Final = 0.7
+_VERY_NEAR: Final = 0.85
 _BOOLS: Final = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),
@@ -50,13 +52,13 @@ class Origin(StrEnum):
 
 
 class Source(Struct, frozen=True):
-    """Where a value came from; its text is ``file PATH``, ``environment NAME``, ``flag --x`` or ``default``."""
+    """Where a value came from; its text is ``file PATH``, ``environment NAME``, ``--set KEY`` or ``default``."""
 
     origin: Origin
     where: str = ""
 
     def __str__(self) -> str:
-        return f"{self.origin} {self.where}".rstrip()
+        return self.where if self.origin is Origin.FLAG else f"{self.origin} {self.where}".rstrip()
 
 
 class Field(Struct, frozen=True, kw_only=True):
@@ -73,7 +75,7 @@ class Field(Struct, frozen=True, kw_only=True):
     environment: str
     """Name of its environment variable; empty for members."""
     flag: str
-    """Its flag, ``--collect-min-quality``; empty for members."""
+    """How the command line gives it, ``--set collect.min_quality``; empty for members."""
     secret: bool
     """Whether the value, or a part of it, must never be shown."""
     members: tuple[Field, ...]
@@ -184,8 +186,8 @@ def environment_name(key: str) -> str:
 
 
 def flag_name(key: str) -> str:
-    """``collect.min_quality`` → ``--collect-min-quality``."""
-    return "--" + key.replace(".", "-").replace("_", "-")
+    """``collect.min_quality`` → ``--set collect.min_quality``."""
+    return f"--set {key}"
 
 
 def shown(value: object) -> str:
@@ -331,9 +333,26 @@ def suggest(name: str, known: Sequence[str] | Mapping[str, Field], problems: Seq
     """Return ``; did you mean …?`` for a name that is near a known one, else nothing."""
     if len(name) > _SHOWN_CHARS or len(problems) > _SUGGESTIONS_UNTIL:
         return ""
-    ending = [other for other in known if other.endswith(f".{name}")]
-    near = ending or difflib.get_close_matches(name, sorted(known), n=1)
+    tail = name.removeprefix(_section_of(name))
+    tails = {other: other.removeprefix(_section_of(other)) for other in sorted(known)}
+    near = [other for other, own in tails.items() if own == tail]
+    if not near:  # what two names of one section have in common says nothing
+        inside = {own: other for other, own in tails.items() if _section_of(other) == _section_of(name)}
+        near = [inside[own] for own in difflib.get_close_matches(tail, inside, n=1, cutoff=_NEAR)]
+    if not near:
+        others = {other.removeprefix(PREFIX): other for other in tails if _section_of(other) != _section_of(name)}
+        whole = name.removeprefix(PREFIX)
+        near = [others[own] for own in difflib.get_close_matches(whole, others, n=1, cutoff=_VERY_NEAR)]
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def _section_of(name: str) -> str:
+    """Return the beginning of a setting's or a variable's name that says its section; mostly nothing."""
+    for mark in (".", "__"):
+        head, found, _ = name.rpartition(mark)
+        if found:
+            return head + mark
+    return ""
 
 
 def clipped(name: str) -> str:

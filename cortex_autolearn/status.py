@@ -5,6 +5,7 @@ Only reads. What is wrong, and what to do about it, is ``doctor``'s to say; how 
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from cortex_autolearn.adapters.files import Tree
     from cortex_autolearn.adapters.store.database import Reading
     from cortex_autolearn.model.ledger import Source
     from cortex_autolearn.model.policy import GatePolicy, SchedulePolicy
@@ -37,16 +39,23 @@ _BYTES_PER_TOKEN: Final = 4
 """What a token of English text and code is worth, roughly: the estimate is for the order of magnitude."""
 
 
-_FOLDERS: Final = {
+_FOLDERS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+    "bronze_bytes": ((layout.BRONZE,), ".jsonl"),
+    "silver_bytes": ((layout.SILVER, layout.QUARANTINE), ".jsonl"),
+    "outcomes_bytes": ((f"{layout.OUTCOMES}/training", f"{layout.OUTCOMES}/validation"), ".jsonl"),
     "gold_bytes": (
-        layout.ANALYTICS,
-        layout.REPORTS,
-        layout.KPIS,
-        f"{layout.TRAINING_VIEW}/training",
-        f"{layout.TRAINING_VIEW}/validation",
+        (
+            layout.ANALYTICS,
+            layout.REPORTS,
+            layout.KPIS,
+            f"{layout.TRAINING_VIEW}/training",
+            f"{layout.TRAINING_VIEW}/validation",
+        ),
+        "",
     ),
-    "logs_bytes": (layout.LOG.rsplit("/", 1)[0],),
+    "logs_bytes": ((layout.LOG.rsplit("/", 1)[0],), ""),
 }
+"""The parts of the tree whose size is told: folders, and how the names in them end."""
 
 
 class Daemon(NamedTuple):
@@ -192,7 +201,7 @@ def gather(app: App) -> Status:
         rejected=rejected,
         waiting=waiting,
         quarantined=quarantined,
-        disk=jobs.disk_use(app.tree) | {name: _bytes_in(app, folders) for name, folders in _FOLDERS.items()},
+        disk=_disk(app.tree),
     )
 
 
@@ -285,5 +294,21 @@ def run_dict(run: Run) -> dict[str, Any]:
     }
 
 
-def _bytes_in(app: App, folders: Sequence[str]) -> int:
-    return sum(entry.size for folder in folders for entry in app.tree.entries(folder, ""))
+def state_bytes(root: Path) -> int:
+    """Return what the state takes, with what SQLite has not moved into its file yet."""
+    state = root / layout.STATE
+    parts = (state, state.with_name(f"{state.name}-wal"))
+    return sum(part.stat().st_size for part in parts if part.exists())
+
+
+def _disk(tree: Tree) -> dict[str, int]:
+    """Return what each part of the tree takes, and at last what is free where the state lies, or will."""
+    used = {
+        name: sum(entry.size for folder in folders for entry in tree.entries(folder, suffix))
+        for name, (folders, suffix) in _FOLDERS.items()
+    }
+    used["state_bytes"] = state_bytes(tree.root)
+    place = tree.path(layout.AUTOLEARN)
+    free = os.statvfs(place if place.is_dir() else tree.root)
+    used["free_bytes"] = free.f_bavail * free.f_frsize
+    return used

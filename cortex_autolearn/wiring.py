@@ -14,6 +14,7 @@ from cortex_autolearn import settings as settings_module
 from cortex_autolearn.adapters import files
 from cortex_autolearn.adapters.clock import SystemClock
 from cortex_autolearn.adapters.store import Store
+from cortex_autolearn.adapters.store.look import Look
 from cortex_autolearn.canonical import Readers
 from cortex_autolearn.collect.job import Collector
 from cortex_autolearn.jobs import Rooms
@@ -71,6 +72,7 @@ def build(  # noqa: PLR0913 - options, by keyword only
     clock: Clock | None = None,
     logging: Logging | None = None,
     init: bool = False,
+    looks_only: bool = False,
 ) -> App:
     """Put the application together on ``root``.
 
@@ -82,6 +84,7 @@ def build(  # noqa: PLR0913 - options, by keyword only
         clock: tells the time; by default the machine's.
         logging: the log, which the application then owns; by default one to stderr, of warnings only.
         init: create ``coordination/`` where it is missing.
+        looks_only: nothing will be written, and no right to is needed; a state need not be there either.
 
     Raises:
         ConfigError: with all that is wrong with the configuration.
@@ -100,7 +103,10 @@ def build(  # noqa: PLR0913 - options, by keyword only
         logging = observe.configure(level="warning", fmt="auto", file=None, queue_size=_QUIET_QUEUE, stream=sys.stderr)
     log = logging.log
     try:
-        store = Store(tree, clock, lambda error: log.warning("state_trouble", error=str(error), hint=error.hint))
+        if looks_only:
+            store: Store = Look(tree)
+        else:
+            store = Store(tree, clock, lambda error: log.warning("state_trouble", error=str(error), hint=error.hint))
     except BaseException:
         if own:
             logging.close()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,13 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from cortex_autolearn import daemon, jobs
+from cortex_autolearn.adapters.clock import SystemClock
+from cortex_autolearn.adapters.files import Tree
+from cortex_autolearn.adapters.store import Store
 from cortex_autolearn.cli import COMMANDS, main
+from cortex_autolearn.cli.call import Call
+from cortex_autolearn.cli.look import EVENT_KINDS
 from cortex_autolearn.cli.refine import collect_summary, medallion_summary
 from cortex_autolearn.model import layout
 
@@ -135,8 +143,9 @@ class TestMedallion:
             "Also quarantined: 1 broken stretch",
             "Days changed: 1 (20251127)",
         ]
-        assert re.fullmatch(r"Time taken: \d\.\d\d s", lines[7])
-        assert len(lines) == 8
+        assert lines[7] == "Gold written: 1 day"
+        assert re.fullmatch(r"Time taken: \d\.\d\d s", lines[8])
+        assert len(lines) == 9
 
     def test_json_holds_the_keys_of_the_format(self, root: Path) -> None:
         counts = answer(root, "medallion")
@@ -153,6 +162,7 @@ class TestMedallion:
     def test_writes_the_gold_of_a_range(self, root: Path) -> None:
         result = call(root, "medallion", "--from", "2025-11-26", "--to", "20251128")
         assert result.exit_code == 0
+        assert "\nGold written: 3 days\n" in result.stdout
         assert (root / layout.KPIS / "kpis-20251126-to-20251128.json").is_file()
         assert (root / layout.ANALYTICS / "daily-20251126.json").is_file()
         assert (root / layout.ANALYTICS / "daily-20251127.json").is_file()
@@ -163,7 +173,9 @@ class TestMedallion:
         fill(root, task("poor", quality_score=3, completed_at="2025-11-27T11:00:00Z"))
         call(root, "medallion")
         assert len(silver.read_bytes().splitlines()) == 7
-        assert call(root, "medallion", "--compact").exit_code == 0
+        result = call(root, "medallion", "--compact")
+        assert result.exit_code == 0
+        assert "\nSuperseded lines taken out of: 1 day\n" in result.stdout
         assert len(silver.read_bytes().splitlines()) == 6
         assert answer(root, "medallion", "--rebuild")["objects"] == 9
 
@@ -250,6 +262,24 @@ class TestRunOnce:
         assert result.exit_code == 0
         assert result.stdout.startswith("readiness: ok in 0.0")
         assert "  training_examples: 0\n" in result.stdout
+        assert "  ready: no\n" in result.stdout
+
+    @pytest.mark.parametrize("job", ["silver", "medallion", "collection", "readiness", "status"])
+    def test_says_it_to_people(self, root: Path, job: str) -> None:
+        """No value is printed as the program holds it."""
+        call(root, "run-once", "collection")
+        text = call(root, "run-once", job).stdout
+        assert not re.search(r"[{}\[\]']|True|False|None", text)
+
+    def test_the_nightly_run_keeps_to_the_retention_and_a_plain_one_does_not(self, root: Path) -> None:
+        keeps = ("--set", "retention.silver_days=1")
+        call(root, "medallion", *keeps)
+        call(root, "collect")
+        silver = root / layout.SILVER / "20251127.autolearn.jsonl"
+        call(root, "medallion", "--compact", *keeps)
+        assert silver.exists()
+        assert call(root, "run-once", "medallion", *keeps).exit_code == 0
+        assert not silver.exists()
 
 
 class TestEvents:
@@ -269,6 +299,11 @@ class TestEvents:
         assert json.loads(call(root, "events", "--json", "--limit", "1").stdout)["seq"] == 2
         assert json.loads(call(root, "events", "--json", "--since", "0", "--limit", "1").stdout)["seq"] == 1
         assert call(root, "events", "--since", "2").stdout == ""
+
+    def test_knows_every_type_there_is(self) -> None:
+        told = {jobs.event_of(job, {"objects": 1, "processed": 1}, is_whole=True) for job in jobs.BODIES} - {None}
+        source = Path(daemon.__file__).read_text()
+        assert told | set(re.findall(r"transaction\.event\(\s*\"(\w+)\"", source)) == set(EVENT_KINDS)
 
     def test_reads_well(self, root: Path) -> None:
         self.fill(root)
@@ -297,12 +332,18 @@ class TestConfig:
         lines = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines()}
         assert lines["collect.min_quality"] == ["3.5", "file", str(root / layout.CONFIG)]
         assert lines["training.min_examples"] == ["50", "environment", "CORTEX_AUTOLEARN__TRAINING__MIN_EXAMPLES"]
-        assert lines["collect.min_duration_s"] == ["5.0", "flag", "--collect-min-duration-s"]
+        assert lines["collect.min_duration_s"] == ["5.0", "--set", "collect.min_duration_s"]
         assert lines["collect.max_duration_s"] == ["600.0", "default"]
 
     def test_json(self, root: Path) -> None:
         rows = {row["key"]: row for row in answer(root, "config", "show")["settings"]}
-        assert rows["collect.min_quality"] == {"key": "collect.min_quality", "value": "4.0", "origin": "default"}
+        assert rows["collect.min_quality"] == {"key": "collect.min_quality", "value": 4.0, "origin": "default"}
+        assert rows["medallion.follow_bronze"]["value"] is True
+        assert rows["medallion.score_scale"]["value"] == []
+        scale = '[{"low": 0, "high": 100, "files": "a*"}]'
+        shown = answer(root, "config", "show", "--set", f"medallion.score_scale={scale}")["settings"]
+        (value,) = (row["value"] for row in shown if row["key"] == "medallion.score_scale")
+        assert value == [{"files": "a*", "field": "quality_score", "low": 0.0, "high": 100.0}]
 
     def test_check_of_a_right_one(self, root: Path) -> None:
         result = call(root, "config", "check")
@@ -341,6 +382,7 @@ class TestUsage:
             ["collect", "--date", "20251127", "--all"],
             ["run-once", "nothing"],
             ["events", "--limit", "0"],
+            ["events", "--type", "nope"],
             ["nothing"],
             ["status", "--set", "collect=1"],
             ["status", "--set", "collect.min_quality"],
@@ -407,6 +449,92 @@ class TestUsage:
         for _ in range(3):
             done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True)
             assert (done.returncode, done.stderr) == (0, "")
+
+    @pytest.mark.parametrize("args", [["status"], ["--help"], ["status", "--json"]], ids=" ".join)
+    def test_output_that_cannot_be_written_is_no_bug(self, root: Path, args: list[str]) -> None:
+        with Path("/dev/full").open("w") as full:
+            where = [] if args == ["--help"] else ["--root", str(root)]
+            command = [sys.executable, "-m", "cortex_autolearn", *args, *where]
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+        said = "cortex-autolearn: cannot write the output: No space left on device\n"
+        assert (done.returncode, done.stderr) == (1, said)
+
+    def test_a_current_folder_that_is_gone_is_no_bug(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        monkeypatch.chdir(gone)
+        gone.rmdir()
+        for command in ("status", "doctor", "medallion"):
+            result = call(None, command)
+            assert (result.exit_code, result.stdout) == (1, "")
+            assert result.stderr == "cortex-autolearn: the current folder was removed: go to another one\n"
+
+
+class TestLooking:
+    LOOKS = (["status"], ["schedule"], ["events"], ["fine-tune", "status"], ["config", "show"], ["config", "check"])
+
+    def test_creates_nothing_where_nothing_ran(self, tmp_path: Path) -> None:
+        (tmp_path / layout.COORDINATION).mkdir()
+        for command in self.LOOKS:
+            assert call(tmp_path, *command).exit_code == 0
+        assert [path.name for path in tmp_path.rglob("*")] == [layout.COORDINATION]
+        assert call(tmp_path, "events").stdout == ""
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
+    @pytest.mark.parametrize("is_open", [False, True], ids=["closed", "open"])
+    def test_needs_no_right_to_write(self, root: Path, tmp_path_factory: pytest.TempPathFactory, is_open: bool) -> None:  # noqa: FBT001
+        """Another user than the daemon's sees the same, whether somebody has the state open or not."""
+        call(root, "medallion")
+        call(root, "collect")
+        commands = self.LOOKS[1:]
+        expected = [call(root, *command).stdout for command in commands]
+        for folder in (root, *root.parents):
+            if folder.is_relative_to(tmp_path_factory.getbasetemp()) or folder.name.startswith("pytest-"):
+                folder.chmod(0o755)
+        store = Store(Tree(root), SystemClock(), print) if is_open else None
+        os.seteuid(65534)
+        try:
+            found = [call(root, *command) for command in commands]
+            first = call(root, "status")
+        finally:
+            os.seteuid(0)
+            if store is not None:
+                store.close()
+        assert [(one.exit_code, one.stdout) for one in found] == [(0, text) for text in expected]
+        assert "Tasks seen:          6" in first.stdout
+
+    def test_a_state_of_a_newer_version_is_refused(self, root: Path) -> None:
+        call(root, "medallion")
+        with closing(sqlite3.connect(root / layout.STATE)) as connection:
+            connection.execute("PRAGMA user_version = 99")
+        result = call(root, "status")
+        assert result.exit_code == 1
+        assert "its schema is version 99" in result.stderr
+
+
+class TestCopying:
+    def test_commands_in_texts_are_called_as_this_one_was(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Off the PATH a remedy names the program as it was typed, and the ROOT that was named."""
+        monkeypatch.setattr(sys, "argv", [".venv/bin/cortex-autolearn"])
+        assert f" .venv/bin/cortex-autolearn run --root {root}\n" in call(root, "schedule").stderr
+        assert f"-> Start it: .venv/bin/cortex-autolearn run --root {root}; better" in call(root, "doctor").stdout
+        monkeypatch.setattr(sys, "argv", ["/site-packages/cortex_autolearn/__main__.py"])
+        assert f" {sys.executable} -m cortex_autolearn run --root {root}\n" in call(root, "schedule").stderr
+
+    def test_a_root_that_was_not_named_is_not_named(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(root)
+        assert call(None, "schedule").stderr.endswith(": cortex-autolearn run\n")
+
+    def test_a_text_that_names_the_root_keeps_it(self, tmp_path: Path) -> None:
+        told = Call(tmp_path, tmp_path / "a b", None, {})
+        assert told.copyable("cortex-autolearn run --root /x") == "cortex-autolearn run --root /x"
+        named = "  cortex-autolearn events --type hq_collection --root /x\n  cortex-autolearn run --root /x"
+        assert told.copyable(named) == named
+        assert told.copyable("call cortex-autolearn medallion --rebuild, then cortex-autolearn collect") == (
+            f"call cortex-autolearn medallion --rebuild --root '{tmp_path}/a b', "
+            f"then cortex-autolearn collect --root '{tmp_path}/a b'"
+        )
+        assert told.copyable("/opt/cortex-autolearn runs") == "/opt/cortex-autolearn runs"
 
 
 class TestPrinting:

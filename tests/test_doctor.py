@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -75,7 +77,7 @@ class TestWell:
         assert lines[0] == f"ok    root           {root} holds coordination/"
         where = lines.index("fail  daemon         not running")
         assert lines[where + 1] == (
-            "                     -> Start it: cortex-autolearn run; better: as a systemd service."
+            f"                     -> Start it: cortex-autolearn run --root {root}; better: as a systemd service."
         )
         assert lines[-1] == "1 thing wrong, 0 warnings."
 
@@ -188,14 +190,57 @@ class TestIll:
             (lambda path: path.write_text("hello\n"), "no event"),
             (lambda path: path.write_text(path.read_text() * 2), "every event once"),
             (lambda path: path.write_text(path.read_text()[:-5]), "in the middle of a line"),
+            (lambda path: path.write_text(path.read_text().splitlines()[1] + "\n"), "begins with event 2"),
+            (lambda path: path.write_text(path.read_text().replace('"seq":2', '"seq":3')), "every event once"),
         ],
-        ids=["gone", "short", "foreign", "doubled", "torn"],
+        ids=["gone", "short", "foreign", "doubled", "torn", "headless", "gap"],
     )
     def test_events_file_and_state_disagree(self, root: Path, spoil: Callable[[Path], object], words: str) -> None:
         spoil(root / layout.EVENTS)
         found = checks(root)["events"]
         assert found.verdict == "warn"
         assert words in found.found
+        assert "events --json > " in found.remedy
+        # The remedy is one.
+        text = CliRunner().invoke(main, ["events", "--json", "--root", str(root)]).stdout
+        (root / layout.EVENTS).write_text(text)
+        assert checks(root)["events"].verdict == "ok"
+
+    @pytest.mark.parametrize("spoil", [Path.unlink, lambda path: os.truncate(path, 100)], ids=["gone", "cut"])
+    @pytest.mark.parametrize("folder", [layout.SILVER, f"{layout.OUTCOMES}/training"])
+    def test_files_of_ours_that_are_gone_or_cut(self, root: Path, folder: str, spoil: Callable[[Path], object]) -> None:
+        assert checks(root)["outputs"].verdict == "ok"
+        (path,) = (root / folder).glob("*.jsonl")
+        spoil(path)
+        found = checks(root)["outputs"]
+        assert found.verdict == "fail"
+        assert found.found.startswith("1 file that we wrote, gone or cut: ")
+        assert path.name in found.found
+        run(root, "medallion")
+        run(root, "collect")
+        assert checks(root)["outputs"].verdict == "ok"
+
+    def test_outcomes_without_a_line(self, root: Path) -> None:
+        with closing(sqlite3.connect(root / layout.STATE)) as connection, connection:
+            connection.execute("UPDATE outcomes SET length = 0 WHERE task_id IN ('task-1', 'task-2')")
+        found = checks(root)["lost outcomes"]
+        assert (found.verdict, found.found) == ("warn", "2 collected outcomes have lost their lines for good")
+
+    def test_a_state_of_a_newer_version(self, root: Path) -> None:
+        with closing(sqlite3.connect(root / layout.STATE)) as connection:
+            connection.execute("PRAGMA user_version = 99")
+        found = checks(root)["state"]
+        assert found.verdict == "fail"
+        assert "its schema is version 99" in found.found
+        assert "newer" in found.remedy
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+    def test_a_bronze_file_that_may_not_be_read(self, root: Path) -> None:
+        (path,) = (root / layout.BRONZE).iterdir()
+        path.chmod(0)
+        found = checks(root)["unreadable"]
+        path.chmod(0o600)
+        assert (found.verdict, path.name in found.found) == ("fail", True)
 
     def test_a_trigger_that_nobody_here_set(self, root: Path) -> None:
         (root / layout.AUTOLEARN / ".fine_tune_trigger").write_text("{}")

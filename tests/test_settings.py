@@ -68,9 +68,9 @@ def test_defaults_are_the_missions(tmp_path: Path) -> None:
         ("3.0", None, None, 3.0, "file {path}"),
         (None, "3.5", None, 3.5, f"environment {ENV}COLLECT__MIN_QUALITY"),
         ("3.0", "3.5", None, 3.5, f"environment {ENV}COLLECT__MIN_QUALITY"),
-        ("3.0", "3.5", 4.5, 4.5, "flag --collect-min-quality"),
-        ("3.0", None, "4.5", 4.5, "flag --collect-min-quality"),
-        (None, "3.5", 4.5, 4.5, "flag --collect-min-quality"),
+        ("3.0", "3.5", 4.5, 4.5, "--set collect.min_quality"),
+        ("3.0", None, "4.5", 4.5, "--set collect.min_quality"),
+        (None, "3.5", 4.5, 4.5, "--set collect.min_quality"),
     ],
 )
 def test_precedence(
@@ -136,6 +136,46 @@ def test_environment_values(tmp_path: Path, name: str, text: str, expected: obje
     assert getattr(getattr(from_environment, section), key) == expected
     assert type(getattr(getattr(from_environment, section), key)) is type(expected)
     assert from_flag == from_environment
+
+
+def test_what_contradicts_itself_is_told_of_beside_other_faults(tmp_path: Path) -> None:
+    """A bad value in an entry, or in another one, hides no contradiction."""
+    (tmp_path / CONFIG).write_text(
+        "[[medallion.score_scale]]\nlow = 5\nhigh = 1\nfiles = 'a/b'\n"
+        "[[medallion.score_scale]]\nlow = 3\nhigh = 2\n"
+        "[[medallion.score_scale]]\nlow = 'x'\nhigh = 2\n",
+    )
+    with pytest.raises(ConfigError) as raised:
+        load(tmp_path, environ={})
+    assert [problem.field.partition("[")[2] for problem in raised.value.problems] == [
+        "0].files",
+        "0].low",
+        "1].low",
+        "2].low",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("collect.min_qualty", "collect.min_quality"),
+        ("collect.epochs", "training.epochs"),
+        ("collect.banana", ""),
+        ("schedule.frobnicate", ""),
+        ("watch.verbose", ""),
+        ("retention.gold", ""),
+    ],
+)
+def test_only_what_is_near_is_suggested(tmp_path: Path, name: str, meant: str) -> None:
+    """What two names of a section have in common suggests nothing, in the environment either."""
+    for source in (
+        {"flags": {name: "1"}, "environ": {}},
+        {"environ": {f"{ENV}{name.replace('.', '__').upper()}": "1"}},
+    ):
+        with pytest.raises(ConfigError) as raised:
+            load(tmp_path, **source)  # type: ignore[arg-type]
+        reason = raised.value.problems[0].reason.lower().replace(ENV.lower(), "").replace("__", ".")
+        assert reason.partition("; did you mean ")[2] == (f"{meant}?" if meant else "")
 
 
 def test_score_scales_in_the_file(tmp_path: Path) -> None:
@@ -350,7 +390,7 @@ def test_lower_case_prefix(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("collect.min_quality", 9, "flag --collect-min-quality: collect.min_quality = 9: out of bounds"),
+        ("collect.min_quality", 9, "--set collect.min_quality: collect.min_quality = 9: out of bounds"),
         ("collect.min_quality", object(), "= a object: not a number"),
         ("collect.min_quality", {1}, "= a set: not a number"),
         ("medallion.score_scale", [{1: 2}], "score_scale[0].1: unknown setting"),
@@ -380,7 +420,7 @@ def test_everything_wrong_is_reported_at_once(tmp_path: Path) -> None:
         (f"file {path}", "collect.min_output_chars"),
         (f"environment {ENV}TRAINING__EPOCHS", "training.epochs"),
         (f"environment {ENV}WATCH__ENABLED", "watch.enabled"),
-        ("flag --log-format", "log.format"),
+        ("--set log.format", "log.format"),
         (f"file {path}", "collect.min_duration_s"),
     ]
 
@@ -448,7 +488,7 @@ def test_one_description_whole() -> None:
     """What a table in the README is made of."""
     (found,) = (item for item in fields() if item.key == "collect.min_quality")
     assert (found.type, found.default, found.allowed) == ("number", "4.0", "a number from 1 to 5")
-    assert (found.environment, found.flag) == (f"{ENV}COLLECT__MIN_QUALITY", "--collect-min-quality")
+    assert (found.environment, found.flag) == (f"{ENV}COLLECT__MIN_QUALITY", "--set collect.min_quality")
     (scales,) = (item for item in fields() if item.key == "medallion.score_scale")
     assert [member.key.rpartition(".")[2] for member in scales.members] == ["files", "field", "low", "high"]
     assert [member.default for member in scales.members] == ['"*"', '"quality_score"', "", ""]

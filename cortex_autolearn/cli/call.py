@@ -6,7 +6,11 @@ may be is ``settings``' business.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import shlex
+import shutil
 import sys
 import traceback
 from dataclasses import dataclass
@@ -26,8 +30,14 @@ F = TypeVar("F")
 FAILED: Final = 1
 BAD_CONFIG: Final = 78
 _INTERRUPTED: Final = 130
+_OUTPUT_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 _META: Final = "cortex_autolearn."
 _HOME: Final = "CORTEX_HOME"
+_PROGRAM: Final = "cortex-autolearn"
+_COMMAND: Final = re.compile(
+    rf"(?<![\w/-]){_PROGRAM} (?P<words>(?:run --init|run-once \w+|config check|medallion --rebuild|events --json|"
+    r"(?:run|medallion|collect|status|schedule|events|doctor)\b))(?![^;\n]* --root)"
+)
 _REPORT: Final = "This is a bug: please report it with the output of the same command with --debug."
 
 
@@ -55,6 +65,22 @@ class Call:
             config=Path(config) if config else None,
             flags=dict(meta.get(f"{_META}set", ())),
         )
+
+    def copyable(self, text: str) -> str:
+        """Return a text whose commands work where they are copied: program as it was called, ROOT as it was named."""
+        root = "" if self.named_root is None else f" --root {shlex.quote(str(self.named_root))}"
+        text = _COMMAND.sub(lambda match: f"{_PROGRAM} {match['words']}{root}", text)
+        return re.sub(rf"(?<![\w/-]){_PROGRAM} (?=[a-z])", lambda _: f"{program()} ", text)
+
+
+def program() -> str:
+    """Return how this program is called from here: by its name where that is on the PATH, else as it was called."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py" and called.parent.name == "cortex_autolearn":
+        return f"{shlex.quote(sys.executable)} -m cortex_autolearn"
+    found = shutil.which(_PROGRAM)
+    is_on_path = found is not None and os.path.realpath(found) == os.path.realpath(called)
+    return _PROGRAM if is_on_path or called.name != _PROGRAM else shlex.quote(sys.argv[0])
 
 
 def pass_call(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,6 +113,17 @@ class Group(click.Group):
         super().__init__(*args, **kwargs)
         self.params += _global_options()
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - click's own
+        """Run the program; what cannot be printed before a command is called, such as the help, ends it in words."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if not kwargs.get("standalone_mode", True):
+                raise
+            _quieten()
+            _explained(error).show()
+            sys.exit(FAILED)
+
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own
         """Run what was asked for; only exceptions of click leave the topmost group."""
         if ctx.parent is not None:
@@ -107,6 +144,8 @@ class Group(click.Group):
         except Exception as error:  # noqa: BLE001 - the one place where any error becomes words
             if ctx.meta.get(f"{_META}debug"):
                 traceback.print_exc()
+            if isinstance(error, OSError):
+                _quieten()
             raise _explained(error) from None
 
 
@@ -192,16 +231,31 @@ def _explained(error: Exception) -> click.ClickException:
     if settings is not None and isinstance(error, settings.ConfigError):
         lines = [f"  {problem}" for problem in error.problems]
         return _Failure("\n".join(["the configuration is wrong:", *lines]), BAD_CONFIG)
+    if isinstance(error, OSError) and error.strerror:
+        return _Failure(printable(_refusal(error)), FAILED)
     return _Failure(f"{type(error).__name__}: {printable(str(error))}\n{_REPORT}", FAILED)
 
 
+def _refusal(error: OSError) -> str:
+    """Say what the machine refused; that is no bug."""
+    if error.filename is not None:
+        return f"cannot use {os.fsdecode(error.filename)}: {error.strerror}"
+    try:
+        Path.cwd()
+    except OSError:
+        return "the current folder was removed: go to another one"
+    if error.errno in _OUTPUT_ERRORS:
+        return f"cannot write the output: {error.strerror}"
+    return f"the system refused: {error.strerror}"
+
+
 def _quieten() -> None:
-    """Let what is still to be written go nowhere: whoever read our output has enough."""
+    """Let what is still to be written go nowhere: whoever reads our output has enough, or it cannot be written."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
             os.dup2(nowhere, stream.fileno())
         except ValueError:  # closed
             continue

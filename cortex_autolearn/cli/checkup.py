@@ -31,6 +31,7 @@ def doctor(call: Call, *, as_json: bool) -> None:
     Example:  cortex-autolearn doctor --root /path/to/cortex
     """
     checks = doctor_module.examine(call.root, config=call.config, environ=os.environ, flags=call.flags)
+    checks = [check._replace(remedy=call.copyable(check.remedy)) for check in checks]
     is_well = doctor_module.is_well(checks)
     if as_json:
         print_json({"ok": is_well, "checks": [check._asdict() for check in checks]})

@@ -37,7 +37,7 @@ def show(call: Call, *, as_json: bool) -> None:
     """
     rows = settings.show(_load(call))
     if as_json:
-        print_json({"settings": [{"key": row.key, "value": row.value, "origin": row.origin} for row in rows]})
+        print_json({"settings": [{"key": row.key, "value": row.plain, "origin": row.origin} for row in rows]})
     else:
         click.echo(table([("SETTING", "VALUE", "ORIGIN"), *[(row.key, _short(row.value), row.origin) for row in rows]]))
 

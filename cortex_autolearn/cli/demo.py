@@ -56,17 +56,24 @@ def demo(
     if not sources and (call.config is not None or call.flags):
         raise click.UsageError("A simulated fleet is judged by the defaults: no --set, no --config.")
     root = demo_module.prepare(call.named_root)
+
+    def say(text: str) -> None:
+        click.echo(printable(call.copyable(text)))
+        sys.stdout.flush()
+
     if sources:
         is_right = demo_module.process(
-            root, sources, say=_say, environ=os.environ, config=call.config, flags=dict(call.flags)
+            root, sources, say=say, environ=os.environ, config=call.config, flags=dict(call.flags)
         )
     else:
         day_s = min(_DAY_S, _LONGEST_S / days)
-        is_right = demo_module.simulate(root, days=days, tasks_per_day=tasks_per_day, seed=seed, say=_say, day_s=day_s)
+        is_right = demo_module.simulate(root, days=days, tasks_per_day=tasks_per_day, seed=seed, say=say, day_s=day_s)
     if not is_right:
         raise click.exceptions.Exit(FAILED)
 
 
-def _say(text: str) -> None:
-    click.echo(printable(text))
-    sys.stdout.flush()
+for _option in demo.params:
+    if isinstance(_option, click.Option) and _option.name == "root":  # here it has a default of its own
+        _option.help = "Folder to run in: new, empty, or an earlier demo's.  [default: a temporary one, which is kept]"
+    if isinstance(_option, click.Option) and _option.name in ("config", "set"):
+        _option.help = f"{_option.help} Only with --input."

@@ -29,7 +29,7 @@ def status(call: Call, *, as_json: bool) -> None:
     \b
     Example:  cortex-autolearn fine-tune status --json
     """
-    with opened(call) as app:
+    with opened(call, looks_only=True) as app:
         found = status_module.gather(app).as_dict()
     kept = {name: found[name] for name in ("data_collection", "fine_tuning", "cost_estimate")}
     if as_json:

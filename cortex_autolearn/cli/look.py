@@ -37,6 +37,9 @@ _POLL_S: Final = 0.5
 _PAGE: Final = 1_000
 _LAST_SHOWN: Final = 10
 
+EVENT_KINDS: Final = ("medallion_run", "hq_collection", "daemon_started", "daemon_stopped")
+"""What the events file may tell of."""
+
 _Event = tuple[int, str, str, str]
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -52,7 +55,7 @@ def status(call: Call, *, as_json: bool) -> None:
     Example:  cortex-autolearn status
               cortex-autolearn status --json | jq .data_collection.progress_percent
     """
-    with opened(call) as app:
+    with opened(call, looks_only=True) as app:
         found = status_module.gather(app)
     if as_json:
         print_json(found.as_dict())
@@ -69,7 +72,7 @@ def schedule(call: Call, *, as_json: bool) -> None:
     \b
     Example:  cortex-autolearn schedule
     """
-    with opened(call) as app:
+    with opened(call, looks_only=True) as app:
         found = status_module.gather(app)
     if as_json:
         alive = {"daemon_alive": found.daemon.alive, "generated_at": instants.to_text(found.now)}
@@ -83,12 +86,18 @@ def schedule(call: Call, *, as_json: bool) -> None:
         rows.append((one.job, one.rule, last, result, f"{local:%Y-%m-%d %H:%M}", f"{utc:%Y-%m-%d %H:%M}"))
     click.echo(table(rows))
     if not found.daemon.alive:
-        note("No daemon runs on this ROOT, so nothing of this will run: cortex-autolearn run")
+        note(call.copyable("No daemon runs on this ROOT, so nothing of this will run: cortex-autolearn run"))
 
 
 @click.command(cls=Command)
 @click.option("--follow", "-f", is_flag=True, help="Go on printing what happens, until Ctrl-C.")
-@click.option("--type", "kind", metavar="TYPE", help="Only events of this type, such as hq_collection.")
+@click.option(
+    "--type",
+    "kind",
+    metavar="TYPE",
+    type=click.Choice(EVENT_KINDS),
+    help=f"Only events of this type: {', '.join(EVENT_KINDS)}.",
+)
 @click.option("--since", type=click.IntRange(min=0), metavar="SEQ", help="Only events after this sequence number.")
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="At most N: the last, or the first after --since."
@@ -103,7 +112,7 @@ def events(call: Call, *, follow: bool, kind: str | None, since: int | None, lim
               cortex-autolearn events --follow --type hq_collection --json
     """
     render = _event_json if as_json else _event_text
-    with opened(call) as app:
+    with opened(call, looks_only=True) as app:
         if follow and since is None and limit is None:
             limit = _LAST_SHOWN
         if since is None and limit is not None:

@@ -17,9 +17,19 @@ if TYPE_CHECKING:
     from cortex_autolearn.wiring import App
 
 
-def opened(call: Call) -> AbstractContextManager[App]:
-    """Return the system that a call is about, as a context that closes it."""
+def opened(call: Call, *, looks_only: bool = False) -> AbstractContextManager[App]:
+    """Return the system that a call is about, as a context that closes it.
+
+    With ``looks_only`` nothing can be written, no right to write is needed, and no state need be there.
+    """
     logging = cast("Logging", Quiet())
     return closing(
-        wiring.build(call.root, config=call.config, environ=os.environ, flags=dict(call.flags), logging=logging)
+        wiring.build(
+            call.root,
+            config=call.config,
+            environ=os.environ,
+            flags=dict(call.flags),
+            logging=logging,
+            looks_only=looks_only,
+        )
     )

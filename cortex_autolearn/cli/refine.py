@@ -77,7 +77,7 @@ def collect(call: Call, *, day: int | None, everything: bool, as_json: bool) -> 
         return
     click.echo(collect_summary(counts))
     if not counts["processed"]:
-        note("Nothing is new. Bronze becomes silver by: cortex-autolearn medallion")
+        note(call.copyable("Nothing is new. Bronze becomes silver by: cortex-autolearn medallion"))
 
 
 @click.command("run-once", cls=Command)
@@ -89,7 +89,7 @@ def run_once(call: Call, *, job: str, as_json: bool) -> None:
 
     \b
     silver      refine what is new in bronze
-    medallion   the nightly run: refine, compact, write gold
+    medallion   the nightly run: refine, compact, write gold, keep to [retention]
     collection  let the quality rule decide about what is new
     readiness   look whether a fine-tuning is due
     status      log how far the system is
@@ -97,14 +97,14 @@ def run_once(call: Call, *, job: str, as_json: bool) -> None:
     \b
     Example:  cortex-autolearn run-once readiness --json
     """
-    result = _run(call, job, {})
+    result = _run(call, job, {"nightly": True} if job == "medallion" else {})
     if as_json:
         shown = {"run_id": result.run_id, "job": job, "result": result.result, "duration_seconds": result.duration_s}
         print_json(shown | {"counts": result.counts})
         return
     click.echo(f"{job}: {result.result} in {period(result.duration_s)}  (run {result.run_id})")
     for name, value in result.counts.items():
-        click.echo(f"  {name}: {printable(_words(value))}")
+        click.echo(f"  {name}: {printable(_words(name, value))}")
 
 
 def medallion_summary(counts: dict[str, Any]) -> str:
@@ -122,6 +122,10 @@ def medallion_summary(counts: dict[str, Any]) -> str:
     if broken:
         lines.append(f"Also quarantined: {plural(broken, 'broken stretch', 'broken stretches')}")
     lines.append(f"Days changed: {len(days)}" + (f" ({shown})" if days else ""))
+    if counts.get("compacted") is not None:
+        lines.append(f"Superseded lines taken out of: {plural(len(counts['compacted']), 'day')}")
+    if counts.get("gold_days"):
+        lines.append(f"Gold written: {plural(len(counts['gold_days']), 'day')}")
     lines.append(f"Time taken: {period(counts['duration_seconds'])}")
     return "\n".join(lines)
 
@@ -177,9 +181,21 @@ def _days(day: int | None, first: int | None, last: int | None) -> list[date] | 
     return [begins + timedelta(days=offset) for offset in range(count)]
 
 
-def _words(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {inner}" for key, inner in value.items()) or "none"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return str(value)
+def _words(name: str, value: object, *, is_inner: bool = False) -> str:
+    """Return a count for people, whatever a job counts."""
+    if value is None or value in ([], {}):
+        return "none"
+    text = str(value)
+    match value:
+        case bool():
+            text = "yes" if value else "no"
+        case int() | float() if name.endswith("_bytes") or name == "bytes_read":
+            text = size(value)
+        case int() | float():
+            text = f"{value:,}" if isinstance(value, int) else f"{value:g}"
+        case dict():
+            text = ", ".join(f"{key} {_words(key, inner, is_inner=True)}" for key, inner in value.items())
+            text = f"({text})" if is_inner else text
+        case list():
+            text = ", ".join(_words("", one, is_inner=True) for one in value)
+    return text

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -205,7 +206,9 @@ def _where(root: Path) -> str:
     )
     lines = [f"Files below {root}:", *[f"  {what:22} {where}" for what, where in places]]
     commands = ("status", "events --type hq_collection", "schedule", "run")
-    return "\n".join([*lines, "", "Next:", *[f"  cortex-autolearn {name} --root {root}" for name in commands]])
+    return "\n".join(
+        [*lines, "", "Next:", *[f"  cortex-autolearn {name} --root {shlex.quote(str(root))}" for name in commands]]
+    )
 
 
 def _bronze_name(source: Path, taken: set[str]) -> str:

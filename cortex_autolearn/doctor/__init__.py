@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Final
 from cortex_autolearn import settings as settings_module
 from cortex_autolearn.adapters.files import Tree
 from cortex_autolearn.adapters.store.database import Reading
+from cortex_autolearn.adapters.store.look import look_at
 from cortex_autolearn.doctor import flow, system
 from cortex_autolearn.doctor.check import Check, Patient
 from cortex_autolearn.model import layout
 from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.settings import ConfigError, Settings
-from cortex_autolearn.status import look_for_daemon
+from cortex_autolearn.status import look_for_daemon, state_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,7 +85,10 @@ def _configuration(
         remedy = "Mend these; cortex-autolearn config check says whether they are. All else was checked with defaults"
         return Settings(), Check("configuration", "fail", found, remedy)
     given = sum(origin != "default" for origin in loaded.origins.values())
-    return loaded.settings, Check("configuration", "ok", f"right; {given} settings are not the defaults")
+    found = "right; all settings are the defaults"
+    if given:
+        found = f"right; {given} {'setting is not the default' if given == 1 else 'settings are not the defaults'}"
+    return loaded.settings, Check("configuration", "ok", found)
 
 
 def _state(root: Path) -> tuple[sqlite3.Connection | None, Check]:
@@ -93,18 +97,21 @@ def _state(root: Path) -> tuple[sqlite3.Connection | None, Check]:
         remedy = "Refine once: cortex-autolearn medallion; or start the daemon: cortex-autolearn run"
         return None, Check("state", "warn", "there is none: nothing ran here yet", remedy)
     connection = None
+    remedy = "Check its owner and its disk; restore it from a backup, or move it away: bronze is then read again"
     try:
-        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+        connection = look_at(path)
         problem, is_whole = _quick_check(connection)
+    except BoundaryError as error:
+        problem, is_whole = error.cause, True
+        remedy = error.hint if "schema" in error.cause else remedy
     except sqlite3.Error as error:
         problem, is_whole = str(error), True
-    if problem:
+    if problem or connection is None:
         if connection is not None:
             connection.close()
-        remedy = "Check its owner and its disk; restore it from a backup, or move it away: bronze is then read again"
         return None, Check("state", "fail", f"{layout.STATE}: {problem}", remedy)
     how = "its whole structure is sound" if is_whole else f"no fault within {_QUICK_CHECK_S:.0f} s of checking"
-    return connection, Check("state", "ok", f"opens ({path.stat().st_size:,} bytes), {how}")
+    return connection, Check("state", "ok", f"opens ({state_bytes(root):,} bytes), {how}")
 
 
 def _quick_check(connection: sqlite3.Connection) -> tuple[str, bool]:

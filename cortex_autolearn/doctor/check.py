@@ -33,6 +33,11 @@ class Patient(NamedTuple):
     is_alive: bool
 
 
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """Return ``1 file`` or ``2 files``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def ago(age: timedelta) -> str:
     """Say how long ago something was."""
     seconds = age.total_seconds()

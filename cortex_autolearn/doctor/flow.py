@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,8 @@ from typing import Final
 import orjson
 
 from cortex_autolearn.adapters.store.database import Reading
-from cortex_autolearn.doctor.check import Check, Patient, Verdict, ago
+from cortex_autolearn.adapters.store.look import damaged_outputs, lost_outcomes
+from cortex_autolearn.doctor.check import Check, Patient, Verdict, ago, counted
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.slots import Every
 from cortex_autolearn.status import lag_of, look_for_daemon, planned, rejections
@@ -24,7 +26,9 @@ _FEW_TASKS: Final = 20
 _MANY_QUARANTINED: Final = 0.05
 _MOST_QUARANTINED: Final = 0.25
 _FEW_SCORES: Final = 0.5
-_TAIL_BYTES: Final = 1 << 20
+_HEAD_BYTES: Final = 1 << 20
+_TAIL_BYTES: Final = 16 << 20
+_ASKED: Final = 10_000
 _FLUSH_S: Final = 0.3
 _SHOWN: Final = 5
 _TRIGGER: Final = f"{layout.AUTOLEARN}/.fine_tune_trigger"
@@ -38,8 +42,15 @@ def _bronze(patient: Patient) -> Iterator[Check]:
         return
     newest = max(entries, key=lambda entry: entry.mtime_ns)
     age = patient.now - datetime.fromtimestamp(newest.mtime_ns / 1e9, UTC)
-    found = f"{len(entries)} files, {newest.relative.rsplit('/', 1)[-1]} grew {ago(age)}"
+    found = f"{counted(len(entries), 'file')}, {newest.relative.rsplit('/', 1)[-1]} grew {ago(age)}"
     yield Check("bronze", "warn", found, remedy) if age > _STALE_BRONZE else Check("bronze", "ok", found)
+    unreadable = [
+        entry.relative for entry in entries[-_ASKED:] if not os.access(patient.tree.path(entry.relative), os.R_OK)
+    ]
+    if unreadable:
+        found = f"{counted(len(unreadable), 'bronze file')} may not be read: " + _some(unreadable)
+        remedy = "Give the user this runs under the right to read them (chown, chmod); they are read then"
+        yield Check("unreadable", "fail", found, remedy)
 
 
 def _refused(patient: Patient) -> Iterator[Check]:
@@ -49,7 +60,7 @@ def _refused(patient: Patient) -> Iterator[Check]:
         for one in patient.tree.scan(folder, ".jsonl").refused
     ]
     if refused:
-        found = f"{len(refused)} never read: " + ", ".join(refused[:_SHOWN]) + (", …" if refused[_SHOWN:] else "")
+        found = f"{len(refused)} never read: " + _some(refused)
         yield Check("refused files", "warn", found, "Put regular files there, or move these away")
     else:
         yield Check("refused files", "ok", "none")
@@ -62,7 +73,7 @@ def _silver(patient: Patient) -> Iterator[Check]:
     lag = lag_of(entries, patient.reading.sources(layout.BRONZE), patient.now)
     follows = patient.is_alive and patient.settings.medallion.follow_bronze
     since = ago(timedelta(seconds=lag.seconds))
-    found = f"{lag.bytes:,} bytes in {lag.files} bronze file(s) are not refined, the oldest from {since}"
+    found = f"{lag.bytes:,} bytes in {counted(lag.files, 'bronze file')} are not refined, the oldest from {since}"
     if not lag.files:
         found = "all of bronze is refined"
         found += f"; {lag.tail_bytes:,} bytes at the ends of files are unfinished records" if lag.tail_bytes else ""
@@ -94,8 +105,9 @@ def _scores(patient: Patient) -> Iterator[Check]:
     _, _, completed, scored = patient.reading.task_totals()
     found = f"{scored:,} of {completed:,} completed tasks have a quality score from 1 to 5"
     remedy = (
-        "Without such a score nothing is collected: let the fleet write quality_score; "
-        "a score on another scale is declared by [[medallion.score_scale]]"
+        "Without such a score nothing is collected: let the fleet write quality_score. Scores on another scale: "
+        "declare it with [[medallion.score_scale]], restart a running daemon or send it SIGHUP, then call "
+        "cortex-autolearn medallion --rebuild, then cortex-autolearn collect"
     )
     if completed and scored < _FEW_SCORES * completed:
         yield Check("scores", "warn" if scored else "fail", found, remedy)
@@ -117,6 +129,40 @@ def _collection(patient: Patient) -> Iterator[Check]:
         yield Check("collection", "warn", found, "Let it decide: cortex-autolearn collect; or start the daemon")
     else:
         yield Check("collection", "ok", found)
+
+
+def _outputs(patient: Patient) -> Iterator[Check]:
+    if patient.reading is None:
+        return
+    damaged = damaged_outputs(patient.reading, patient.tree)
+    if damaged:
+        time.sleep(_FLUSH_S)  # a running daemon may be replacing one just now
+        damaged = damaged_outputs(patient.reading, patient.tree)
+    if damaged:
+        found = f"{counted(len(damaged), 'file')} that we wrote, gone or cut: " + _some(
+            [f"{one.path} ({one.size:,} of {one.length:,} bytes)" for one in damaged]
+        )
+        remedy = (
+            "They are written again from what they follow from: start or restart the daemon, or call "
+            "cortex-autolearn medallion, then cortex-autolearn collect"
+        )
+        if any(one.path.startswith(f"{layout.QUARANTINE}/") for one in damaged):
+            remedy += ". Quarantine files come back only by cortex-autolearn medallion --rebuild"
+        yield Check("outputs", "fail", found, remedy)
+    else:
+        yield Check("outputs", "ok", "every file that we wrote is there and whole")
+    lost = lost_outcomes(patient.reading)
+    if lost:
+        found = f"{counted(lost, 'collected outcome has', 'collected outcomes have')} lost its line for good"
+        remedy = (
+            "Their texts are in neither silver nor bronze any more, so they still count, but are in no file. "
+            "Restore the files of hq-outcomes from a backup if you have one"
+        )
+        yield Check("lost outcomes", "warn", found.replace("have lost its line", "have lost their lines"), remedy)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if names[_SHOWN:] else "")
 
 
 def _runs(patient: Patient) -> Iterator[Check]:
@@ -153,7 +199,11 @@ def _events(patient: Patient) -> Iterator[Check]:
         time.sleep(_FLUSH_S)
         fault, last = _events_fault(patient, patient.reading)
     if fault:
-        remedy = "Another program changed the file, or the disk is full; cortex-autolearn events prints what is true"
+        remedy = (
+            "Nothing is lost: the state holds every event. Free space if the disk is full, and keep other programs "
+            "from that file. To write it anew, stop the daemon, then: cortex-autolearn events --json "
+            f"> {shlex.quote(str(patient.tree.path(layout.EVENTS)))}"
+        )
         yield Check("events", "warn", fault, remedy)
     else:
         yield Check("events", "ok", f"{last:,} events, and the file agrees")
@@ -167,9 +217,11 @@ def _events_fault(patient: Patient, reading: Reading) -> tuple[str, int]:
         return f"{layout.EVENTS} is gone" if last else "", last
     with handle:
         size = os.fstat(handle.fileno()).st_size
+        head = os.pread(handle.fileno(), _HEAD_BYTES, 0)
         start = max(0, size - _TAIL_BYTES)
         lines = os.pread(handle.fileno(), size - start, start).split(b"\n")
     try:
+        first = int(orjson.loads(head.split(b"\n", 1)[0])["seq"]) if b"\n" in head else 1
         numbers = [int(orjson.loads(line)["seq"]) for line in lines[bool(start) : -1]]
     except (ValueError, KeyError, TypeError):
         return "the file holds a line that is no event", last
@@ -177,6 +229,8 @@ def _events_fault(patient: Patient, reading: Reading) -> tuple[str, int]:
         return "the file ends in the middle of a line", last
     if any(later != earlier + 1 for earlier, later in pairwise(numbers)):
         return "the file does not hold every event once, in order", last
+    if first != 1:
+        return f"the file begins with event {first}: those before were cut off", last
     end = numbers[-1] if numbers else 0
     return f"the file ends with event {end}, the state with {last}" if end < last else "", last
 
@@ -197,6 +251,7 @@ LOOKS: Final[tuple[Callable[[Patient], Iterator[Check]], ...]] = (
     _quarantine,
     _scores,
     _collection,
+    _outputs,
     _events,
     _trigger,
 )

@@ -101,9 +101,9 @@ class Store:
             self._flock = os.open(tree.path(layout.WRITER_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         connection: sqlite3.Connection | None = None
         try:
-            with self._exclusive(), _database_errors(self._path):
+            with self._exclusive(), database_errors(self._path):
                 connection = self._connection = _connect(self._path)
-                _migrate(self._connection, self._path)
+                migrate(self._connection, self._path)
                 outputs = self._outputs()
                 outputs.publish()
                 outputs.cut_back()
@@ -127,7 +127,7 @@ class Store:
             BoundaryError: a file or the database refused; nothing was committed.
         """
         with self._exclusive():
-            with _database_errors(self._path):
+            with database_errors(self._path):
                 outputs = self._outputs()
                 outputs.publish()
                 transaction = Transaction(self._connection, outputs, self._clock)
@@ -149,7 +149,7 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Reading]:
         """Look at one consistent state, without waiting for a writer."""
-        with _database_errors(self._path):
+        with database_errors(self._path):
             connection = _connect(self._path, for_reading=True)
             try:
                 connection.execute("BEGIN")
@@ -178,7 +178,7 @@ class Store:
         """Append what the events file lacks. A refusal is reported and made up for by the next flush."""
         try:
             path = self._tree.path(layout.EVENTS)
-            with _database_errors(self._path), files.wrap("append to", path):
+            with database_errors(self._path), files.wrap("append to", path):
                 files.make_folder(path.parent)
                 opened = os.open(path, _EVENTS_FLAGS, 0o644)
                 try:
@@ -246,7 +246,7 @@ def _last_event(opened: int) -> tuple[int, int, bytes]:
 
 
 def _connect(path: Path, *, for_reading: bool = False) -> sqlite3.Connection:
-    with _database_errors(path):
+    with database_errors(path):
         connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
             if not for_reading:
@@ -260,14 +260,14 @@ def _connect(path: Path, *, for_reading: bool = False) -> sqlite3.Connection:
         return connection
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Bring the database to this version's schema: numbered scripts, each in a transaction of its own."""
     scripts = sorted(
         (int(match[1]), entry.read_text())
         for entry in resources.files(f"{__package__}.schema").iterdir()
         if (match := _MIGRATION.fullmatch(entry.name))
     )
-    with _database_errors(path):
+    with database_errors(path):
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version > scripts[-1][0]:
             raise BoundaryError(
@@ -283,7 +283,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 
 @contextmanager
-def _database_errors(path: Path) -> Iterator[None]:
+def database_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:

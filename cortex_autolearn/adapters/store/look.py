@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cortex_autolearn.adapters.files import Tree, wrap
-from cortex_autolearn.adapters.store.database import Reading, Store, _database_errors, _migrate
+from cortex_autolearn.adapters.store.database import Reading, Store, database_errors, migrate
 from cortex_autolearn.model import layout
 from cortex_autolearn.ports import BoundaryError
 
@@ -54,7 +54,7 @@ class Look(Store):
             BoundaryError: it cannot be read, is no database, or was written by another version.
         """
         connection = look_at(self._path)
-        with _database_errors(self._path):
+        with database_errors(self._path):
             try:
                 connection.execute("BEGIN")
                 yield Reading(connection)
@@ -71,9 +71,9 @@ def look_at(path: Path) -> sqlite3.Connection:
     Raises:
         BoundaryError: it cannot be read, is no database, or was written by another version.
     """
-    with _database_errors(path):
+    with database_errors(path):
         connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        _migrate(connection, path)
+        migrate(connection, path)
         newest = _version(connection)
         with wrap("look at", path):
             is_there = path.exists() and path.stat().st_size > 0
