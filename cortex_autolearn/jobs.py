@@ -16,6 +16,7 @@ from cortex_autolearn.ports import OutputDamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from cortex_autolearn.adapters.files import Tree
     from cortex_autolearn.adapters.observe import Log
@@ -24,6 +25,24 @@ if TYPE_CHECKING:
     from cortex_autolearn.medallion.job import Medallion
     from cortex_autolearn.ports import BoundaryError, Clock
     from cortex_autolearn.settings import Settings
+
+
+_FOLDERS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+    "bronze_bytes": ((layout.BRONZE,), ".jsonl"),
+    "silver_bytes": ((layout.SILVER, layout.QUARANTINE), ".jsonl"),
+    "outcomes_bytes": ((f"{layout.OUTCOMES}/training", f"{layout.OUTCOMES}/validation"), ".jsonl"),
+    "gold_bytes": (
+        (
+            layout.ANALYTICS,
+            layout.REPORTS,
+            layout.KPIS,
+            f"{layout.TRAINING_VIEW}/training",
+            f"{layout.TRAINING_VIEW}/validation",
+        ),
+        "",
+    ),
+    "logs_bytes": ((layout.LOG.rsplit("/", 1)[0],), ""),
+}
 
 
 class Rooms(NamedTuple):
@@ -185,20 +204,22 @@ def data_collection(rooms: Rooms) -> dict[str, Any]:
     }
 
 
+def state_bytes(root: Path) -> int:
+    """Return the bytes that the state takes, with what SQLite has not moved into its file yet."""
+    state = root / layout.STATE
+    parts = (state, state.with_name(f"{state.name}-wal"))
+    return sum(part.stat().st_size for part in parts if part.exists())
+
+
 def disk_use(tree: Tree) -> dict[str, int]:
-    """Return the bytes that the tree's parts take, and how many are free where the state lies."""
-    folders = {
-        "bronze": [layout.BRONZE],
-        "silver": [layout.SILVER, layout.QUARANTINE],
-        "outcomes": [f"{layout.OUTCOMES}/{split}" for split in ("training", "validation")],
-    }
+    """Return the bytes that each part of the tree takes, and at last those free where the state lies, or will."""
     used = {
-        f"{name}_bytes": sum(entry.size for path in paths for entry in tree.entries(path, ".jsonl"))
-        for name, paths in folders.items()
+        name: sum(entry.size for folder in folders for entry in tree.entries(folder, suffix))
+        for name, (folders, suffix) in _FOLDERS.items()
     }
-    used["state_bytes"] = sum(entry.size for entry in tree.entries(layout.AUTOLEARN, ".db"))
-    used["state_bytes"] += sum(entry.size for entry in tree.entries(layout.AUTOLEARN, ".db-wal"))
-    free = os.statvfs(tree.path(layout.AUTOLEARN))
+    used["state_bytes"] = state_bytes(tree.root)
+    place = tree.path(layout.AUTOLEARN)
+    free = os.statvfs(place if place.is_dir() else tree.root)
     used["free_bytes"] = free.f_bavail * free.f_frsize
     return used
 

@@ -5,7 +5,6 @@ Only reads. What is wrong, and what to do about it, is ``doctor``'s to say; how 
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +16,7 @@ import tzlocal
 from cortex_autolearn import jobs
 from cortex_autolearn.adapters import lock
 from cortex_autolearn.collect import gate
+from cortex_autolearn.jobs import disk_use
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.runner import JOBS
 from cortex_autolearn.slots import Daily, Every, Job, next_due
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from cortex_autolearn.adapters.files import Tree
     from cortex_autolearn.adapters.store.database import Reading
     from cortex_autolearn.model.ledger import Source
     from cortex_autolearn.model.policy import GatePolicy, SchedulePolicy
@@ -39,22 +38,6 @@ _BYTES_PER_TOKEN: Final = 4
 """What a token of English text and code is worth, roughly: the estimate is for the order of magnitude."""
 
 
-_FOLDERS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
-    "bronze_bytes": ((layout.BRONZE,), ".jsonl"),
-    "silver_bytes": ((layout.SILVER, layout.QUARANTINE), ".jsonl"),
-    "outcomes_bytes": ((f"{layout.OUTCOMES}/training", f"{layout.OUTCOMES}/validation"), ".jsonl"),
-    "gold_bytes": (
-        (
-            layout.ANALYTICS,
-            layout.REPORTS,
-            layout.KPIS,
-            f"{layout.TRAINING_VIEW}/training",
-            f"{layout.TRAINING_VIEW}/validation",
-        ),
-        "",
-    ),
-    "logs_bytes": ((layout.LOG.rsplit("/", 1)[0],), ""),
-}
 """The parts of the tree whose size is told: folders, and how the names in them end."""
 
 
@@ -201,7 +184,7 @@ def gather(app: App) -> Status:
         rejected=rejected,
         waiting=waiting,
         quarantined=quarantined,
-        disk=_disk(app.tree),
+        disk=disk_use(app.tree),
     )
 
 
@@ -292,23 +275,3 @@ def run_dict(run: Run) -> dict[str, Any]:
         "result": run.result,
         "counts": run.counts,
     }
-
-
-def state_bytes(root: Path) -> int:
-    """Return what the state takes, with what SQLite has not moved into its file yet."""
-    state = root / layout.STATE
-    parts = (state, state.with_name(f"{state.name}-wal"))
-    return sum(part.stat().st_size for part in parts if part.exists())
-
-
-def _disk(tree: Tree) -> dict[str, int]:
-    """Return what each part of the tree takes, and at last what is free where the state lies, or will."""
-    used = {
-        name: sum(entry.size for folder in folders for entry in tree.entries(folder, suffix))
-        for name, (folders, suffix) in _FOLDERS.items()
-    }
-    used["state_bytes"] = state_bytes(tree.root)
-    place = tree.path(layout.AUTOLEARN)
-    free = os.statvfs(place if place.is_dir() else tree.root)
-    used["free_bytes"] = free.f_bavail * free.f_frsize
-    return used

@@ -19,10 +19,11 @@ from cortex_autolearn.adapters.store.database import Reading
 from cortex_autolearn.adapters.store.look import look_at
 from cortex_autolearn.doctor import flow, system
 from cortex_autolearn.doctor.check import Check, Patient
+from cortex_autolearn.jobs import state_bytes
 from cortex_autolearn.model import layout
 from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.settings import ConfigError, Settings
-from cortex_autolearn.status import look_for_daemon, state_bytes
+from cortex_autolearn.status import look_for_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -284,6 +284,7 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 @contextmanager
 def database_errors(path: Path) -> Iterator[None]:
+    """Turn what SQLite says of the file at ``path`` into a :class:`BoundaryError`; our own mistakes pass through."""
     try:
         yield
     except sqlite3.OperationalError as error:
