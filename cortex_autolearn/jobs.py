@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from cortex_autolearn.adapters.files import Tree
     from cortex_autolearn.adapters.observe import Log
     from cortex_autolearn.adapters.store import Store
+    from cortex_autolearn.adapters.tree import Tree
     from cortex_autolearn.collect.job import Collector
     from cortex_autolearn.medallion.job import Medallion
     from cortex_autolearn.ports import BoundaryError, Clock

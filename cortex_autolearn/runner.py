@@ -23,9 +23,9 @@ from cortex_autolearn.ports import BoundaryError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cortex_autolearn.adapters.files import Tree
     from cortex_autolearn.adapters.observe import Log
     from cortex_autolearn.adapters.store import Store, Transaction
+    from cortex_autolearn.adapters.tree import Tree
     from cortex_autolearn.jobs import Rooms
     from cortex_autolearn.ports import Clock
 

@@ -15,6 +15,7 @@ from cortex_autolearn.adapters import files
 from cortex_autolearn.adapters.clock import SystemClock
 from cortex_autolearn.adapters.store import Store
 from cortex_autolearn.adapters.store.look import Look
+from cortex_autolearn.adapters.tree import Tree
 from cortex_autolearn.canonical import Readers
 from cortex_autolearn.collect.job import Collector
 from cortex_autolearn.jobs import Rooms
@@ -41,7 +42,7 @@ class App:
     root: Path
     loaded: Loaded
     settings: Settings
-    tree: files.Tree
+    tree: Tree
     store: Store
     clock: Clock
     logging: Logging
@@ -94,7 +95,7 @@ def build(  # noqa: PLR0913 - options, by keyword only
     require_root(root, init=init)
     loaded = settings_module.load(root, environ=os.environ if environ is None else environ, config=config, flags=flags)
     clock = SystemClock() if clock is None else clock
-    tree = files.Tree(root)
+    tree = Tree(root)
     own = logging is None
     if logging is None:
         # Here, for structlog takes as long to import as all the rest, and the command line brings a log of its own.
@@ -149,7 +150,7 @@ def require_root(root: Path, *, init: bool) -> None:
             files.make_folder(root / folder)
 
 
-def _rooms(settings: Settings, store: Store, tree: files.Tree, clock: Clock) -> Rooms:
+def _rooms(settings: Settings, store: Store, tree: Tree, clock: Clock) -> Rooms:
     readers = Readers(settings.medallion, lambda: tree.folders(layout.MASTERS))
     return Rooms(
         store=store,

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cortex_autolearn.adapters.files import Tree
 from cortex_autolearn.adapters.store import Store
+from cortex_autolearn.adapters.tree import Tree
 from cortex_autolearn.canonical import Readers
 from cortex_autolearn.collect.job import Collector
 from cortex_autolearn.medallion.job import Medallion

@@ -19,8 +19,8 @@ from click.testing import CliRunner, Result
 
 from cortex_autolearn import daemon, jobs
 from cortex_autolearn.adapters.clock import SystemClock
-from cortex_autolearn.adapters.files import Tree
 from cortex_autolearn.adapters.store import Store
+from cortex_autolearn.adapters.tree import Tree
 from cortex_autolearn.cli import COMMANDS, main
 from cortex_autolearn.cli.call import Call
 from cortex_autolearn.cli.look import EVENT_KINDS

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from test_cli import fill, task
 
 from cortex_autolearn.adapters.clock import SystemClock
-from cortex_autolearn.adapters.files import Tree
 from cortex_autolearn.adapters.store import Store
+from cortex_autolearn.adapters.tree import Tree
 from cortex_autolearn.cli import main
 from cortex_autolearn.doctor import Check, examine, is_well
 from cortex_autolearn.model import instants, layout

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cortex_autolearn.adapters import files
-from cortex_autolearn.adapters.files import Entry, Refused, Tree, append_line, clean_temporaries, replace, wrap
+from cortex_autolearn.adapters.files import append_line, clean_temporaries, replace, wrap
+from cortex_autolearn.adapters.tree import Entry, Refused, Tree
 from cortex_autolearn.ports import BoundaryError
 
 if TYPE_CHECKING:
@@ -326,6 +327,7 @@ import os, sys
 sys.path.insert(0, {str(HERE)!r})
 from pathlib import Path
 from cortex_autolearn.adapters.files import *
+from cortex_autolearn.adapters.tree import *
 from cortex_autolearn.ports import BoundaryError
 closed = Path({str(tmp_path)!r}) / "closed"
 tree = Tree(closed.parent)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from cortex_autolearn.adapters.files import Entry
+from cortex_autolearn.adapters.tree import Entry
 from cortex_autolearn.cli import main
 from cortex_autolearn.model import layout
 from cortex_autolearn.model.ledger import Source

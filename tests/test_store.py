@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import NOW, Rooms, events, good, quick_folder
 
-from cortex_autolearn.adapters.files import Tree
 from cortex_autolearn.adapters.store import Store
+from cortex_autolearn.adapters.tree import Tree
 from cortex_autolearn.model import layout
 from cortex_autolearn.ports import BoundaryError, OutputDamagedError
 from cortex_autolearn.testing import FakeClock

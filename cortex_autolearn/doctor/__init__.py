@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cortex_autolearn import settings as settings_module
-from cortex_autolearn.adapters.files import Tree
 from cortex_autolearn.adapters.store.database import Reading
 from cortex_autolearn.adapters.store.look import look_at
+from cortex_autolearn.adapters.tree import Tree
 from cortex_autolearn.doctor import flow, system
 from cortex_autolearn.doctor.check import Check, Patient
 from cortex_autolearn.jobs import state_bytes

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from cortex_autolearn.adapters.files import Tree
 from cortex_autolearn.adapters.store.database import Reading
+from cortex_autolearn.adapters.tree import Tree
 from cortex_autolearn.settings import Settings
 
 Verdict = Literal["ok", "warn", "fail"]

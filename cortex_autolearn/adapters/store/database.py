@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from cortex_autolearn.adapters.tree import Tree
     from cortex_autolearn.ports import Clock
 
 _BUSY_TIMEOUT_S: Final = 60
@@ -89,7 +90,7 @@ class Store:
         BoundaryError: the database cannot be opened, is no database, or was written by a newer version.
     """
 
-    def __init__(self, tree: files.Tree, clock: Clock, on_trouble: Callable[[BoundaryError], None]) -> None:
+    def __init__(self, tree: Tree, clock: Clock, on_trouble: Callable[[BoundaryError], None]) -> None:
         self._tree = tree
         self._clock = clock
         self._on_trouble = on_trouble

@@ -9,8 +9,9 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cortex_autolearn.adapters.files import Tree, wrap
+from cortex_autolearn.adapters.files import wrap
 from cortex_autolearn.adapters.store.database import Reading, Store, database_errors, migrate
+from cortex_autolearn.adapters.tree import Tree
 from cortex_autolearn.model import layout
 from cortex_autolearn.ports import BoundaryError
 

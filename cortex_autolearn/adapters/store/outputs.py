@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from cortex_autolearn.adapters.tree import Tree
+
 _MAX_OPEN: Final = 128  # one step may touch many days, and file descriptors are few
 _FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -29,7 +31,7 @@ _FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 class Outputs:
     """The files of one transaction: opened on first use, fsynced by :meth:`sync`, always closed."""
 
-    def __init__(self, connection: sqlite3.Connection, tree: files.Tree) -> None:
+    def __init__(self, connection: sqlite3.Connection, tree: Tree) -> None:
         self._connection = connection
         self._tree = tree
         self._open: dict[str, int] = {}
