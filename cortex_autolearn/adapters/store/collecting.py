@@ -45,10 +45,10 @@ class CollectingTables:
 
     def final_tasks(self, after: int, until: int, limit: int, day: int | None = None) -> list[Ungated]:
         """Return final tasks with a row id above ``after`` and at most ``until``, of all days or of one."""
-        of_day = "" if day is None else " AND day = ?4"
+        of_day = "" if day is None else " AND day = :day"
         rows = self.connection.execute(
-            f"{_UNGATED} WHERE id > ?1 AND id <= ?2 AND final{of_day} ORDER BY id LIMIT ?3",
-            (after, until, limit) if day is None else (after, until, limit, day),
+            f"{_UNGATED} WHERE id > :after AND id <= :until AND final{of_day} ORDER BY id LIMIT :limit",
+            {"after": after, "until": until, "limit": limit, "day": day},
         )
         return list(map(Ungated._make, rows))
 
@@ -127,10 +127,11 @@ class CollectingTables:
         The limits only say what may fall into one group; what they mean is the rule's business.
         """
         rows = self.connection.execute(
-            "SELECT 0, '', 0, 0, status, min(output_chars, ?1), errored, retries > 0, quality, "
-            "CASE WHEN duration < ?2 THEN ?2 - 1 WHEN duration > ?3 THEN ?3 + 1 WHEN duration IS NULL THEN NULL "
-            f"ELSE ?2 END AS bucket, count(*) FROM tasks WHERE final {each_once(self.connection)} "
+            "SELECT 0, '', 0, 0, status, min(output_chars, :chars), errored, retries > 0, quality, "
+            "CASE WHEN duration < :low THEN :low - 1 WHEN duration > :high THEN :high + 1 "
+            "WHEN duration IS NULL THEN NULL "
+            f"ELSE :low END AS bucket, count(*) FROM tasks WHERE final {each_once(self.connection)} "
             "GROUP BY 5, 6, 7, 8, 9, 10",
-            (min_output_chars, min_duration_s, max_duration_s),
+            {"chars": min_output_chars, "low": min_duration_s, "high": max_duration_s},
         )
         return [(Ungated(*row[:-1]), row[-1]) for row in rows]

@@ -22,8 +22,8 @@ _INSERT_TASK: Final = (
     f"INSERT INTO tasks (id, {', '.join(TASK_COLUMNS)}) VALUES (?, {', '.join('?' * len(TASK_COLUMNS))})"
 )
 _OF_DAY: Final = (
-    "tasks.day = ?1 AND tasks.id BETWEEN (SELECT first_id FROM days WHERE day = ?1) "
-    "AND (SELECT last_id FROM days WHERE day = ?1)"
+    "tasks.day = :day AND tasks.id BETWEEN (SELECT first_id FROM days WHERE day = :day) "
+    "AND (SELECT last_id FROM days WHERE day = :day)"
 )
 
 
@@ -58,9 +58,9 @@ class RefiningTables:
         """Begin to know a file."""
         row = self.connection.execute(
             "INSERT INTO sources (path, identity, mark, position, size, mtime_ns, grown_us) "
-            "VALUES (?1, ?2, x'', 0, 0, 0, ?3) "
-            "ON CONFLICT (path) DO UPDATE SET identity = ?2, mark = x'', position = 0 RETURNING id",
-            (path, identity, now_us),
+            "VALUES (:path, :identity, x'', 0, 0, 0, :now) "
+            "ON CONFLICT (path) DO UPDATE SET identity = :identity, mark = x'', position = 0 RETURNING id",
+            {"path": path, "identity": identity, "now": now_us},
         ).fetchone()
         return Source(int(row[0]), path, identity, b"", 0, 0, 0, now_us)
 
@@ -151,18 +151,18 @@ class RefiningTables:
     def extend_day(self, day: int, first_id: int, last_id: int) -> None:
         """Note that rows of a day were added, with ids from ``first_id`` to ``last_id``."""
         self.connection.execute(
-            "INSERT INTO days (day, first_id, last_id) VALUES (?1, ?2, ?3) "
+            "INSERT INTO days (day, first_id, last_id) VALUES (:day, :first, :last) "
             "ON CONFLICT (day) DO UPDATE SET stale = stale + 1, "
-            "first_id = min(first_id, ?2), last_id = max(last_id, ?3)",
-            (day, first_id, last_id),
+            "first_id = min(first_id, :first), last_id = max(last_id, :last)",
+            {"day": day, "first": first_id, "last": last_id},
         )
 
     def order_day(self, day: int, source: str, first_offset: int, last_offset: int) -> None:
         """Note that lines of a source were appended to a day's silver file, and whether that broke their order."""
         self.connection.execute(
-            "UPDATE days SET disordered = disordered OR (last_source, last_offset) > (?1, ?2), "
-            "last_source = ?1, last_offset = ?3 WHERE day = ?4",
-            (source, first_offset, last_offset, day),
+            "UPDATE days SET disordered = disordered OR (last_source, last_offset) > (:source, :first), "
+            "last_source = :source, last_offset = :last WHERE day = :day",
+            {"source": source, "first": first_offset, "last": last_offset, "day": day},
         )
 
     def days_to_compact(self) -> list[int]:
@@ -176,7 +176,7 @@ class RefiningTables:
                 "SELECT tasks.id, tasks.position, tasks.length FROM tasks JOIN sources ON sources.id = tasks.source "
                 f"WHERE {_OF_DAY} AND tasks.origin = 0 AND tasks.length > 0 "
                 "ORDER BY sources.path, tasks.source_offset",
-                (day,),
+                {"day": day},
             )
         )
 
@@ -187,7 +187,7 @@ class RefiningTables:
                 "SELECT tasks.id, tasks.task_id, sources.path, tasks.source_offset, tasks.position, tasks.length "
                 f"FROM tasks JOIN sources ON sources.id = tasks.source WHERE {_OF_DAY} AND tasks.origin = 0 "
                 "ORDER BY sources.path, tasks.source_offset",
-                (day,),
+                {"day": day},
             )
         )
 
@@ -202,8 +202,8 @@ class RefiningTables:
             "SELECT coalesce(max(path), ''), coalesce(max(source_offset), -1) FROM ("
             "SELECT sources.path, tasks.source_offset FROM tasks JOIN sources ON sources.id = tasks.source "
             f"WHERE {_OF_DAY} AND tasks.origin = 0 ORDER BY sources.path DESC, tasks.source_offset DESC LIMIT 1"
-            ")) WHERE day = ?1",
-            (day,),
+            ")) WHERE day = :day",
+            {"day": day},
         )
 
     def gold_of_days(self) -> dict[int, tuple[int, int]]:
@@ -223,7 +223,7 @@ class RefiningTables:
         return self.connection.execute(
             "SELECT master, status, count(*), coalesce(sum(duration), 0.0), count(duration) FROM tasks "
             f"WHERE {_OF_DAY} AND final {each_once(self.connection)} GROUP BY master, status",
-            (day,),
+            {"day": day},
         ).fetchall()
 
     def day_durations(self, day: int) -> array[float]:
@@ -231,7 +231,7 @@ class RefiningTables:
         rows = self.connection.execute(
             f"SELECT duration FROM tasks WHERE {_OF_DAY} AND final AND duration IS NOT NULL "
             f"{each_once(self.connection)} ORDER BY duration",
-            (day,),
+            {"day": day},
         )
         return array("d", (row[0] for row in rows))
 
@@ -240,7 +240,7 @@ class RefiningTables:
         rows = self.connection.execute(
             "SELECT master, task_id, status, duration, created_us, completed_us FROM tasks "
             f"WHERE {_OF_DAY} AND final {each_once(self.connection)} ORDER BY master, completed_us, task_id",
-            (day,),
+            {"day": day},
         )
         return iter(rows)
 
@@ -249,10 +249,11 @@ class RefiningTables:
         return self.connection.execute(
             "SELECT day, count(*), sum(status = 'completed'), sum(status = 'failed'), "
             "coalesce(sum(duration), 0.0), count(duration) FROM tasks "
-            "WHERE day BETWEEN ?1 AND ?2 AND id >= (SELECT min(first_id) FROM days WHERE day BETWEEN ?1 AND ?2) "
-            "AND id <= (SELECT max(last_id) FROM days WHERE day BETWEEN ?1 AND ?2) "
+            "WHERE day BETWEEN :start AND :end "
+            "AND id >= (SELECT min(first_id) FROM days WHERE day BETWEEN :start AND :end) "
+            "AND id <= (SELECT max(last_id) FROM days WHERE day BETWEEN :start AND :end) "
             f"AND final {each_once(self.connection)} GROUP BY day ORDER BY day",
-            (start, end),
+            {"start": start, "end": end},
         ).fetchall()
 
     def bronze_records(self) -> Iterator[tuple[int, str, str, int]]:

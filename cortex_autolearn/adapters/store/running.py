@@ -87,17 +87,17 @@ class RunningTables:
     def events_after(self, seq: int, kind: str | None = None, limit: int = 1_000) -> list[tuple[int, str, str, str]]:
         """Return events with a higher sequence number, oldest first: (seq, timestamp, event, body as JSON)."""
         return self.connection.execute(
-            "SELECT seq, timestamp, event, body FROM events WHERE seq > ?1 AND (?2 IS NULL OR event = ?2) "
-            "ORDER BY seq LIMIT ?3",
-            (seq, kind, limit),
+            "SELECT seq, timestamp, event, body FROM events WHERE seq > :seq AND (:kind IS NULL OR event = :kind) "
+            "ORDER BY seq LIMIT :limit",
+            {"seq": seq, "kind": kind, "limit": limit},
         ).fetchall()
 
     def last_events(self, limit: int, kind: str | None = None) -> list[tuple[int, str, str, str]]:
         """Return the newest events, oldest of them first: (seq, timestamp, event, body as JSON)."""
         return self.connection.execute(
-            "SELECT * FROM (SELECT seq, timestamp, event, body FROM events WHERE ?2 IS NULL OR event = ?2 "
-            "ORDER BY seq DESC LIMIT ?1) ORDER BY seq",
-            (limit, kind),
+            "SELECT * FROM (SELECT seq, timestamp, event, body FROM events WHERE :kind IS NULL OR event = :kind "
+            "ORDER BY seq DESC LIMIT :limit) ORDER BY seq",
+            {"limit": limit, "kind": kind},
         ).fetchall()
 
     def last_event_seq(self) -> int:
