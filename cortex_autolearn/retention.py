@@ -50,11 +50,12 @@ def _remove_bronze(store: Store, files: Files, clock: Clock, days: int, log: Log
         sources = reading.sources(layout.BRONZE)
     untouched_since_us = instants.to_us(clock.now() - timedelta(days=days))
     old = [entry.relative for entry in settled(files.entries(layout.BRONZE, ".jsonl"), sources, untouched_since_us)]
+    known = {source.path: source for source in sources}
     removed = []
     for relative in old:
         # Looked at once more: a listing of many files takes its time, and Cortex may append to any of them.
         now = files.entry(relative)
-        if now is not None and settled([now], sources, untouched_since_us):
+        if now is not None and now.mtime_ns // 1000 < untouched_since_us and _is_settled(now, known):
             files.remove(relative)
             log.info("retention_removed", layer="bronze", file=relative)
             removed.append(relative)

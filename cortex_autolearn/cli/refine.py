@@ -24,7 +24,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 
 
 @click.command(cls=Command)
-@click.option("--date", "day", type=DAY, help="Also write the gold of this day anew.")
+@click.option("--date", "day", type=DAY, help="Write the gold of this day, changed or not, and of no other.")
 @click.option("--from", "first", type=DAY, help="Also write the gold and KPIs of the days from this one on …")
 @click.option("--to", "last", type=DAY, help="… to this one.")
 @click.option("--rebuild", is_flag=True, help="Read all bronze again and replace silver, quarantine and gold.")
@@ -56,7 +56,7 @@ def medallion(
 
 
 @click.command(cls=Command)
-@click.option("--date", "day", type=DAY, help="Decide about all tasks of this silver day again.")
+@click.option("--date", "day", type=DAY, help="Decide about all tasks of this silver day, and of no other.")
 @click.option("--all", "everything", is_flag=True, help="Decide about all tasks again.")
 @_json
 @pass_call

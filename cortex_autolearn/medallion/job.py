@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from cortex_autolearn.model.policy import MedallionPolicy
     from cortex_autolearn.ports import Clock, Files, RefiningStore, RefiningTransaction, RunHandle
 
-_COPY_BYTES: Final = 1 << 20
 _MOVES_AT_ONCE: Final = 10_000
 
 
