@@ -1,0 +1,106 @@
+"""Passwords in addresses, and addresses of people: URLs with credentials, authorization headers, curl's -u, e-mail.
+
+Of a URL the scheme, the user and the host stay; of a header its scheme; of an e-mail address nothing. An address of
+the form user@host that is no e-mail address stays: a remote for scp or git (`git@host:path/to`), the user of a URL
+without a password, a host without a dot.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Final, NamedTuple
+
+from cortex_autolearn.redact.spans import Span
+from cortex_autolearn.redact.values import is_masked, is_random
+
+RULES: Final = ("url-password", "authorization")  # and "email", which comes last of all
+
+_SCHEME: Final = r":(?:\\{0,64}/){2}"
+_LONGEST_LOCAL: Final = 64
+_ESCAPED: Final = frozenset("nrtbf")
+_LOOKS_LIKE_PORT: Final = re.compile(r"[0-9]{1,5}[?#]")
+
+
+class _Shapes(NamedTuple):
+    password: re.Pattern[str]
+    user: re.Pattern[str]
+    scheme: re.Pattern[str]
+    curl: re.Pattern[str]
+    email: re.Pattern[str]
+    local: re.Pattern[str]
+    remote: re.Pattern[str]
+
+
+@cache
+def _compiled() -> _Shapes:
+    return _Shapes(
+        # The last @ counts: passwords may hold one. A slash never stands in either part.
+        re.compile(_SCHEME + r"(?P<user>[^\s:/\[\]\"'<>`\\]{0,128}):(?P<secret>[^\s/\"'<>`\\]{1,256})@(?=[\w\[$%{*-])"),
+        re.compile(_SCHEME + r"(?P<secret>[A-Za-z0-9_-]{20,200})@(?=[\w\[])"),
+        re.compile(r"b(?:earer|asic)(?:[ \t]|%20|\+){1,4}(?P<secret>[a-z0-9._~+/-]{16,}+={0,3})"),
+        re.compile(r"[ \t](?:-u|--user|--proxy-user)[ \t=]{0,4}[\"']?[^\s:\"']{1,128}:(?P<secret>[^\s\"'\\]{1,256})"),
+        re.compile(r"@(?<=[\w.+%~-]@)(?P<domain>(?:\w(?:[\w-]{0,62})\.){1,8}[^\W\d_]{2,24})(?![A-Za-z0-9])"),
+        re.compile(r"[\w.+%~-]{1,64}(?:'[ODod](?!\w))?"),
+        re.compile(r":[\w.~-]{0,64}/"),
+    )
+
+
+def spans(text: str, low: str) -> Iterator[Span]:
+    """Every one in the text; `low` is the text in small letters, place by place. They may overlap."""
+    shapes = _compiled()
+    if "@" in text:
+        ends: set[int] = set()  # of what stands before a host, which is no e-mail address
+        if "//" in text or "\\/" in text:
+            for span in _in_urls(text, shapes):
+                ends.add(span.end)
+                if not is_masked(text[span.start : span.end]):
+                    yield span
+        yield from _emails(text, shapes, ends)
+    yield from _in_headers(text, low, shapes)
+
+
+def _in_headers(text: str, low: str, shapes: _Shapes) -> Iterator[Span]:
+    """What follows Bearer or Basic, whatever stands before, and curl's -u; `assigned` knows the header by its name."""
+    if "bearer" in low or "basic" in low:
+        for found in shapes.scheme.finditer(low):
+            start, end = found.span("secret")
+            if any(map(str.isdigit, text[start:end])) or is_random(text[start:end]):
+                yield Span(start, end, "authorization")
+    if "curl" in low:
+        for found in shapes.curl.finditer(text):
+            line = max(text.rfind("\n", 0, found.start()), found.start() - 300)
+            if low.find("curl", max(0, line), found.start()) >= 0 and not is_masked(found["secret"]):
+                yield Span(*found.span("secret"), "authorization")
+
+
+def _in_urls(text: str, shapes: _Shapes) -> Iterator[Span]:
+    """What stands between the colon and the host, and a user who looks like a token."""
+    for found in shapes.password.finditer(text):
+        if _LOOKS_LIKE_PORT.match(found["secret"]) is None:
+            yield Span(*found.span("secret"), "url-password")
+    for found in shapes.user.finditer(text):
+        if is_random(found["secret"]):
+            yield Span(*found.span("secret"), "url-password")
+
+
+def _emails(text: str, shapes: _Shapes, taken: set[int]) -> Iterator[Span]:
+    for found in shapes.email.finditer(text):
+        at = found.start()
+        # From the @ to the left: the text is turned round, so that the longest run is found without trying.
+        local = shapes.local.match(text[max(0, at - _LONGEST_LOCAL) : at][::-1])
+        if local is None or at in taken:
+            continue
+        start = at - local.end()
+        if text[start - 1 : start] == "\\" and text[start] in _ESCAPED:
+            start += 1  # the letter of \\n
+        while start < at and text[start] in ".-%~+":
+            start += 1
+        if start == at or text.endswith(("//", "/\\/"), 0, start) or _is_file(found["domain"]):
+            continue
+        if shapes.remote.match(text, found.end()) is None:
+            yield Span(start, found.end(), "email")
+
+
+def _is_file(domain: str) -> bool:
+    """Pictures for dense screens are named so: icon@2x.png."""
+    return domain[0].isdigit() and domain[1:3] == "x."
