@@ -12,29 +12,29 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-import msgspec
-
-from cortex_autolearn.collect import gate, outcome
+from cortex_autolearn.collect import gate, outcome, score
+from cortex_autolearn.collect.silver import Silver
 from cortex_autolearn.collect.split import split_of
-from cortex_autolearn.model import instants, layout, rawjson
-from cortex_autolearn.model.ledger import SILVER_ORIGIN, Collected, Line, Ungated
-from cortex_autolearn.model.records import SPLITS, Rejected
+from cortex_autolearn.model import instants, layout
+from cortex_autolearn.model.ledger import Collected, Line, Ungated
+from cortex_autolearn.model.records import SPLITS
 from cortex_autolearn.ports import BoundaryError, OutputDamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from collections.abc import Set as AbstractSet
 
     from cortex_autolearn.canonical import Readers
+    from cortex_autolearn.model.judging import Judged, Quality
     from cortex_autolearn.model.policy import GatePolicy
     from cortex_autolearn.ports import Clock, CollectingStore, CollectingTransaction, Files, RunHandle
 
 _STEP_TASKS: Final = 10_000
 _STEP_BYTES: Final = 16 << 20
+_STEP_SCORES: Final = 1_000
 
 _Made = tuple[Line, bytes, bytes]
 """A kept task, its outcome line, and its training example (empty when it has none)."""
-
-_decode_fields = msgspec.json.Decoder(rawjson.Fields).decode
 
 
 @dataclass
@@ -97,6 +97,7 @@ class Collector:
             gated, last = transaction.gated(), transaction.last_task()
             self._fresh = not transaction.any_collected()
         self._sweep(run, tally, 0 if everything or day is not None else gated, last, day)
+        self._meet_again(run, tally)
         return tally
 
     def _sweep(self, run: RunHandle, tally: Tally, after: int, until: int, day: int | None) -> None:
@@ -115,6 +116,23 @@ class Collector:
                 if day is None and after > transaction.gated():
                     transaction.set_gated(after)
             run.progress(after - begin, until - begin)
+
+    def _meet_again(self, run: RunHandle, tally: Tally) -> None:
+        """Decide once more about the tasks whose score changed after the rule had met them."""
+        self._fresh = False
+        while True:
+            with self._store.write() as transaction:
+                waiting = transaction.to_regate(_STEP_SCORES)
+                if not waiting:
+                    return
+                found = transaction.final_tasks_of(waiting, transaction.gated())
+                rows = _portion(found)
+                with _Step(self, transaction, tally) as step:
+                    step.settle(rows)
+                # The others have no final record yet, or one that the sweep is still to meet.
+                put_off = {row.task_id for row in found[len(rows) :]}
+                transaction.regated(task_id for task_id in waiting if task_id not in put_off)
+                transaction.count_run(run.run_id, tally.as_dict())
 
     def mend(self, run: RunHandle) -> None:
         """Write outcome files again that were removed or cut by somebody else, from the silver they came from."""
@@ -150,9 +168,9 @@ class _Step:
         now = collector._clock.now()
         self._now_us = instants.to_us(now)
         self._stamp = instants.to_text(now)
-        self._silver: tuple[str, BinaryIO | None] = ("", None)
+        self._silver = Silver(collector._files, collector._readers)
         self._source = ("", b"")
-        self._readers = collector._readers
+        self._qualities: dict[str, Quality] = {}
         self._fresh = collector._fresh
         self._gone: dict[tuple[str, int], set[str]] = {}
 
@@ -167,6 +185,7 @@ class _Step:
         tally, policy = self._tally, self._policy
         verdict_of, rejected = gate.verdict, tally.rejected
         outranked = self._transaction.outranked([row.id for row in rows])
+        rows = self._with_scores(rows, outranked)
         kept: list[int] = []
         failed: list[str] = []
         for row in rows:
@@ -183,6 +202,33 @@ class _Step:
         if kept:
             self._keep(self._transaction.lines(kept))
         self._rewrite_gone({})
+
+    def _with_scores(self, rows: list[Ungated], outranked: AbstractSet[int]) -> list[Ungated]:
+        """Return tasks with the scores that count for them, and note which of these are not their own."""
+        if not rows or not self._transaction.has_scores():
+            return rows
+        standing = {row.task_id: row for row in rows if row.id not in outranked}
+        if self._transaction.to_regate(1):
+            self._transaction.regated(standing)
+        labels, judged = self._transaction.labels_of(standing), self._transaction.judged(standing)
+        unsure = [standing[one].id for one in judged.keys() - labels.keys() if standing[one].quality is None]
+        lines = {line.task_id: line for line in self._transaction.lines(unsure)} if unsure else {}
+        for task_id in labels.keys() | lines.keys():
+            judge = self._judged(judged[task_id], lines[task_id]) if task_id in lines else None
+            quality = score.stands_for(labels.get(task_id), standing[task_id].quality, judge)
+            if quality is not None:
+                self._qualities[task_id] = quality
+        qualities = self._qualities
+        return [row._replace(quality=qualities[row.task_id].score) if row.task_id in qualities else row for row in rows]
+
+    def _judged(self, judged: Judged, line: Line) -> float | None:
+        """Return the judge's score of a task, if the record that stands holds what was judged."""
+        if (judged.source, judged.source_offset) != (line.source, line.source_offset):
+            texts = self._silver.texts(line)
+            if texts is None or score.digest(texts) != judged.digest:
+                return None
+            self._transaction.move_score(line.task_id, line.source, line.source_offset)
+        return judged.overall
 
     def rewrite(
         self,
@@ -234,9 +280,7 @@ class _Step:
 
     def close(self) -> None:
         """Close the silver file that was read last."""
-        if self._silver[1] is not None:
-            self._silver[1].close()
-        self._silver = ("", None)
+        self._silver.close()
 
     def _drop(self, failed: list[str]) -> None:
         """Take tasks that no longer pass out of the set."""
@@ -253,14 +297,15 @@ class _Step:
         for row in kept:
             old = before.get(row.task_id)
             split = split_of(row.task_id, self._policy.training_percent) if old is None else old.split
-            texts = self._texts(row)
+            texts = self._silver.texts(row)
             if texts is None:  # retention or Cortex took its silver away
                 if old is None:
                     tally.rejected[gate.NO_OUTPUT] += 1
                 else:
                     tally.already_collected += 1
                 continue
-            line = self._line(row, texts, split, self._stamp)
+            since = self._stamp if old is None else instants.us_to_text(old.collected_us) or ""
+            line = self._line(row, texts, split, since)
             if old is None:
                 tally.high_quality += 1
                 if split == "training":
@@ -310,49 +355,21 @@ class _Step:
     def _line(self, row: Line, texts: outcome.Texts, split: str, collected_at: str) -> bytes:
         if self._source[0] != row.source_path:
             self._source = (row.source_path, outcome.as_json(row.source_path))
+        quality = self._qualities.get(row.task_id)
+        if quality is not None:
+            texts = outcome.with_quality(texts, *quality)
         return outcome.outcome_line(
             texts, split=split, collected_at=collected_at, file=self._source[1], offset=row.source_offset
         )
 
-    def _texts(self, row: Line) -> outcome.Texts | None:
-        """Read a task's silver line; None when there is none any more.
-
-        Raises:
-            OutputDamagedError: it should stand in our own silver and does not: the medallion can write it again.
-        """
-        if row.origin == SILVER_ORIGIN:
-            found = self._foreign_texts(row)
-            return None if found is None or found.task_id != row.task_id else found
-        if not row.length:
-            return None
-        path = layout.silver_file(row.day)
-        found = outcome.texts_of(self._read_silver(path, row.position, row.length))
-        if found is None or found.task_id != row.task_id:
-            raise OutputDamagedError(path, row.position + row.length, self._files.size(path))
-        return found
-
-    def _foreign_texts(self, row: Line) -> outcome.Texts | None:
-        raw = self._read_silver(row.source_path, row.position, row.length)
-        try:
-            fields = _decode_fields(raw)
-        except msgspec.DecodeError:
-            return None
-        task = self._readers.of(row.source_path).read(raw, fields)
-        return None if isinstance(task, Rejected) else outcome.texts(msgspec.json.encode(task.canonical), fields)
-
     def _line_again(self, old: Collected) -> bytes:
         row = self._transaction.line_of(old.task_id)
-        texts = None if row is None else self._texts(row)
+        texts = None if row is None else self._silver.texts(row)
         if row is None or texts is None:
             return b""
+        found = self._transaction.final_tasks_of([old.task_id], row.id)
+        self._with_scores([one for one in found if one.id == row.id], frozenset())
         return self._line(row, texts, old.split, instants.us_to_text(old.collected_us) or "")
-
-    def _read_silver(self, path: str, position: int, length: int) -> bytes:
-        if self._silver[0] != path:
-            self.close()
-            self._silver = (path, self._files.open_input(path))
-        handle = self._silver[1]
-        return b"" if handle is None else os.pread(handle.fileno(), length, position)
 
 
 def _portion(rows: list[Ungated]) -> list[Ungated]:

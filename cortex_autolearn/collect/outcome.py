@@ -83,6 +83,13 @@ def outcome_line(made_of: Texts, *, split: str, collected_at: str, file: bytes, 
     )
 
 
+def with_quality(made_of: Texts, quality: float, source: str) -> Texts:
+    """Return what an outcome is made of, with a score that is not its own and whose it is: ``person`` or ``judge``."""
+    canonical = _decode_fields(made_of.canonical)
+    canonical |= {"quality_score": msgspec.Raw(_encode(quality)), "quality_source": msgspec.Raw(_encode(source))}
+    return msgspec.structs.replace(made_of, canonical=_encode(canonical))
+
+
 def as_json(text: str) -> bytes:
     """Return text as a JSON string."""
     return _encode(text)

@@ -1,0 +1,202 @@
+"""Batches, from the intent to the last result, across runs and kills.
+
+The intent and the tasks of a batch are stored before it is sent, so that a process that is killed then leaves a trace
+of it. The next run looks among the provider's batches for the one that it may be: of as many asks, made since, and not
+known. Its keys tell in the end whether it was: they begin with a token that no other program has. Where none is found
+within :data:`GRACE_S`, it was never taken, and its tasks wait again.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final
+
+from cortex_autolearn.collect import booking
+from cortex_autolearn.model import instants
+from cortex_autolearn.model.judging import OpenBatch
+from cortex_autolearn.ports import JudgeMissingError, JudgeUnsureError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cortex_autolearn.collect.needs import ScoringTransaction
+    from cortex_autolearn.collect.session import Session
+    from cortex_autolearn.model.judgement import Answer, Ask, Refusal
+    from cortex_autolearn.model.judging import Sending, Sent
+
+GRACE_S: Final = 600
+"""So long a batch may take to appear in the provider's list."""
+
+_SKEW_S: Final = 300
+"""So much the provider's clock may be behind ours."""
+_BOOKED_AT_ONCE: Final = 200
+_NO_RESULT: Final = "the batch ended without a result for it"
+_GONE: Final = "the provider has its batch or its results no more"
+
+
+def new_token() -> str:
+    """Return what the keys of one batch begin with."""
+    return os.urandom(6).hex()
+
+
+def key_of(token: str, number: int) -> str:
+    """Return the key of a task of the queue in a batch."""
+    return f"{token}-{number}"
+
+
+def number_of(key: str, token: str) -> int | None:
+    """Return which task of the queue a key stands for; None where it is not of this batch."""
+    begin, _, number = key.rpartition("-")
+    return int(number) if begin == token and number.isdecimal() else None
+
+
+class Batches:
+    """The batches of one run.
+
+    Arguments:
+        session: the run.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._store = session.store
+
+    async def send(self, token: str, asks: Sequence[Ask], items: Sequence[Sending], model: str) -> bool:
+        """Send a batch, whose tasks' notes name the token; False where it is not known whether it was taken.
+
+        Raises:
+            BoundaryError: it was not taken; its tasks wait again.
+        """
+        session = self._session
+        with self._store.write() as transaction:
+            transaction.intend_batch(token, model, len(asks), session.now_us)
+            transaction.send(items)
+        try:
+            batch = await session.judge.submit(asks, model=model)
+        except JudgeUnsureError as error:
+            session.run.trouble(error)
+            return False
+        except Exception:
+            with self._store.write() as transaction:
+                _drop(transaction, token)
+            raise
+        session.tally.sent += len(asks)
+        session.tally.batches += 1
+        with self._store.write() as transaction:
+            transaction.begin_batch(token, batch.id)
+            session.count(transaction)
+        return True
+
+    async def follow(self) -> bool:
+        """Take in what batches have brought; False while it is not known of one whether it was taken."""
+        with self._store.read() as reading:
+            open_batches = reading.open_batches()
+        is_sure = True
+        for batch in open_batches:
+            found: OpenBatch | None = batch
+            while found is not None and not self._session.run.is_ending():
+                if found.batch_id is None:
+                    found = await self._look_for(found)
+                    if found is None:
+                        break
+                if await self._take(found):
+                    break
+                found = found._replace(batch_id=None)
+            is_sure = is_sure and not self._is_unsure(batch.token)
+        return is_sure
+
+    def _is_unsure(self, token: str) -> bool:
+        with self._store.read() as reading:
+            return any(one.token == token and one.batch_id is None for one in reading.open_batches())
+
+    async def _look_for(self, batch: OpenBatch) -> OpenBatch | None:
+        """Return an intended batch with the id of the one that it may be; None where there is none."""
+        since_us = batch.intended_us - _SKEW_S * instants.SECOND_US
+        async with aclosing(self._session.judge.recent(since_us)) as recent:
+            found = [one async for one in recent if one.asked == batch.asked and not self._is_known(one.id)]
+        if found:
+            nearest = min(found, key=lambda one: abs(one.created_us - batch.intended_us))
+            with self._store.write() as transaction:
+                transaction.begin_batch(batch.token, nearest.id)
+            return batch._replace(batch_id=nearest.id)
+        if self._session.now_us - batch.intended_us > GRACE_S * instants.SECOND_US:
+            with self._store.write() as transaction:
+                _drop(transaction, batch.token)
+        return None
+
+    def _is_known(self, batch_id: str) -> bool:
+        with self._store.read() as reading:
+            return reading.knows_batch(batch_id)
+
+    async def _take(self, batch: OpenBatch) -> bool:
+        """Store the results of a batch that has ended; False where it turns out to be another program's."""
+        session = self._session
+        assert batch.batch_id is not None
+        try:
+            state = await session.judge.batch(batch.batch_id)
+            session.run.progress(state.asked - state.counts.get("processing", 0), state.asked)
+            if state.state != "ended":
+                return True
+            async with aclosing(session.judge.results(batch.batch_id)) as results:
+                portion: list[Answer | Refusal] = []
+                async for result in results:
+                    if number_of(result.key, batch.token) is None:
+                        with self._store.write() as transaction:
+                            transaction.disown_batch(batch)
+                        return False
+                    portion.append(result)
+                    if len(portion) == _BOOKED_AT_ONCE:
+                        self._book(portion, batch)
+                        portion = []
+                        if session.run.is_ending():
+                            return True
+                self._book(portion, batch)
+        except JudgeMissingError as error:
+            session.run.trouble(error)
+            self._close(batch, "lost")
+        else:
+            self._close(batch, "ended")
+        return True
+
+    def _book(self, results: Sequence[Answer | Refusal], batch: OpenBatch) -> None:
+        session = self._session
+        terms = session.terms(batch.model, is_batch=True, day=_day_of(batch))
+        by_number = {number_of(result.key, batch.token) or 0: result for result in results}
+        with self._store.write() as transaction:
+            for number, item in transaction.sent(by_number).items():
+                if item.batch == batch.token:  # else it was booked before
+                    booking.book(transaction, item, by_number[number], terms, session.now_us, session.tally)
+            session.count(transaction)
+
+    def _close(self, batch: OpenBatch, state: str) -> None:
+        """Let tasks that came back without a result wait again, step by step, and end the batch."""
+        session = self._session
+        terms = session.terms(batch.model, is_batch=True, day=_day_of(batch))
+        while True:
+            with self._store.write() as transaction:
+                rest = transaction.sent_in(batch.token, _BOOKED_AT_ONCE)
+                for item in rest:
+                    self._give_up(transaction, item, terms, is_lost=state == "lost")
+                if len(rest) < _BOOKED_AT_ONCE:
+                    transaction.end_batch(batch.token, state)
+                session.count(transaction)
+            if len(rest) < _BOOKED_AT_ONCE:
+                return
+
+    def _give_up(self, transaction: ScoringTransaction, item: Sent, terms: booking.Terms, *, is_lost: bool) -> None:
+        if is_lost:
+            booking.lose(transaction, item, _GONE, terms, self._session.tally)
+        else:
+            booking.again(transaction, item, _NO_RESULT, terms, self._session.tally)
+
+
+def _day_of(batch: OpenBatch) -> int:
+    """Return the UTC day on which a batch was sent, whose price it has."""
+    return instants.day_number(instants.from_us(batch.intended_us))
+
+
+def _drop(transaction: ScoringTransaction, token: str) -> None:
+    """Forget a batch that was never taken."""
+    transaction.release_batch(token)
+    transaction.end_batch(token, "lost")

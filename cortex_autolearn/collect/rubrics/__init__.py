@@ -1,0 +1,1 @@
+"""The rubrics of the package, one text a version."""

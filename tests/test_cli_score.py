@@ -1,0 +1,271 @@
+"""``score``, ``label`` and ``judge calibrate``: what they print, word for word, and how they end."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from anthropic_api import KEY, AnthropicApi
+from judge_support import Desk, unscored
+from support import good
+from test_cli import call
+
+from cortex_autolearn.model import layout
+from cortex_autolearn.model.judging import Label, Score
+from cortex_autolearn.testing import ScriptedJudge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:click")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    with Desk(tmp_path) as desk:
+        desk.put("a.jsonl", good("scored"), unscored("one", output="[[score 4.5]] It was done, and checked twice"))
+        desk.put("a.jsonl", unscored("two", output="[[score 2]] It was perhaps done, nobody knows"))
+        desk.settle()
+    return tmp_path
+
+
+@pytest.fixture
+def api() -> Iterator[AnthropicApi]:
+    with AnthropicApi() as one:
+        yield one
+
+
+def env(api: AnthropicApi, **more: str) -> dict[str, str]:
+    return {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": api.url, **more}
+
+
+def doctor(root: Path, *args: str, **environ: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(call(root, "doctor", "--json", *args, env=environ).stdout)["checks"]
+    return [check for check in found if check["name"] == "judge"]
+
+
+def judge_status(root: Path, **environ: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(call(root, "status", "--json", env=environ).stdout)["judge"]
+    return found
+
+
+class TestScore:
+    def test_scores_and_says_what_it_cost(self, root: Path, api: AnthropicApi) -> None:
+        result = call(root, "score", env=env(api))
+        assert result.exit_code == 0, result.output
+        assert re.fullmatch(
+            r"New to be judged: 2\nSent: 2\nScored: 2\nOn their way: 0\nWaiting: 0\nCost: 0\.000\d USD\n"
+            r"Time taken: \d\.\d\d s\n",
+            result.stdout,
+        )
+        assert call(root, "collect").stdout.startswith("Total tasks processed: 2\nHigh-quality tasks: 1\n")
+        assert call(root, "score", env=env(api)).stdout.startswith("New to be judged: 0\nSent: 0\nScored: 0\n")
+
+    def test_a_batch_is_sent_by_one_call_and_taken_in_by_the_next(self, root: Path, api: AnthropicApi) -> None:
+        batched = ("--set", "judge.batch_min=2")
+        result = call(root, "score", *batched, env=env(api))
+        assert "Sent: 2 (in 1 batch)\nScored: 0\nOn their way: 2\n" in result.stdout
+        assert result.stderr.startswith("Results of batches are taken in by the daemon, or by calling again: ")
+        assert "Sent: 0\nScored: 2\nOn their way: 0\n" in call(root, "score", *batched, env=env(api)).stdout
+
+    def test_as_json(self, root: Path, api: AnthropicApi) -> None:
+        counts = json.loads(call(root, "score", "--limit", "1", "--json", env=env(api)).stdout)
+        assert (counts["sent"], counts["scored"], counts["waiting"], counts["held"]) == (1, 1, 1, "")
+        assert counts["cost_usd"] > 0
+
+    def test_a_dry_run_changes_nothing(self, root: Path) -> None:
+        state = root / layout.STATE
+        before = state.read_bytes()
+        result = call(root, "score", "--dry-run")
+        assert re.fullmatch(
+            r"Waiting: 2 tasks\nWould go out one by one: 2\nWould cost: about 0\.000\d USD, at most 0\.00\d\d USD\n"
+            r"Budget 20\d\d-\d\d-\d\d: 0\.2000 USD of 0\.2000 USD left\nBudget 20\d\d-\d\d: 2\.00 USD of 2\.00 USD left\n"
+            r"Now nothing would be sent: there is no key\n",
+            result.stdout,
+        )
+        assert state.read_bytes() == before
+
+    def test_a_dry_run_tells_what_a_run_then_costs(self, root: Path, api: AnthropicApi) -> None:
+        """The most is never exceeded."""
+        found = json.loads(call(root, "score", "--dry-run", "--json", env=env(api)).stdout)
+        counts = json.loads(call(root, "score", "--json", env=env(api)).stdout)
+        assert found["tasks"] == counts["scored"] == 2
+        assert counts["cost_usd"] <= found["most_cost_usd"]
+        assert found["estimated_cost_usd"] / 10 < counts["cost_usd"]
+        again = json.loads(call(root, "score", "--dry-run", "--rescore", "--json", env=env(api)).stdout)
+        assert again["waiting"] == 0
+
+    def test_without_a_key_it_says_how_many_wait(self, root: Path) -> None:
+        result = call(root, "score")
+        assert result.exit_code == 0
+        assert "Waiting: 2 (there is no key)\n" in result.stdout
+        assert result.stderr.startswith("Set ANTHROPIC_API_KEY to a key")
+
+    def test_a_wrong_key_fails_with_a_remedy(self, root: Path, api: AnthropicApi) -> None:
+        result = call(root, "score", env=env(api, ANTHROPIC_API_KEY="sk-ant-wrong"))
+        assert result.exit_code == 1
+        assert "401" in result.stderr
+        assert "sk-ant-wrong" not in result.output
+        last = json.loads(call(root, "status", "--json").stdout)["last_runs"]["scoring"]
+        assert last["result"] == "failed"
+
+
+class TestLabel:
+    def test_records_a_persons_score(self, root: Path) -> None:
+        result = call(root, "label", "two", "4.5", "--note", "it was checked")
+        assert (result.exit_code, result.stdout) == (0, f"two: 4.5, by {getpass.getuser()}\n")
+        assert call(root, "collect").stdout.startswith("Total tasks processed: 1\nHigh-quality tasks: 1\n")
+
+    def test_a_task_that_nobody_knows_yet(self, root: Path) -> None:
+        result = call(root, "label", "later", "3")
+        assert result.exit_code == 0
+        assert result.stderr == "No record of this task was seen yet: the score waits for it.\n"
+
+    @pytest.mark.parametrize("mark", ["0.5", "5.1", "nan", "good", "inf"])
+    def test_a_score_is_from_1_to_5(self, root: Path, mark: str) -> None:
+        assert call(root, "label", "two", mark).exit_code == 2
+
+    def test_as_json(self, root: Path) -> None:
+        found = json.loads(call(root, "label", "two", "2", "--json").stdout)
+        assert found == {"task_id": "two", "score": 2.0, "note": "", "by": getpass.getuser(), "is_known": True}
+
+
+class TestCalibrate:
+    def fill(self, root: Path, count: int) -> None:
+        with Desk(root, ScriptedJudge) as desk:
+            desk.put("b.jsonl", *[unscored(f"c{number}") for number in range(count)])
+            desk.settle()
+            with desk.store.read() as reading:
+                rows = reading.connection.execute(
+                    "SELECT task_id, source, source_offset FROM tasks WHERE task_id LIKE 'c%'"
+                ).fetchall()
+            with desk.store.write() as transaction:
+                for number, (task_id, source, offset) in enumerate(rows):
+                    mark = 1 + number % 5
+                    transaction.put_score(
+                        Score(task_id, mark, 1, 1, 1, 1, "", "m", "m", "v1", 0, None, 0, source, offset, b"")
+                    )
+                    transaction.put_label(Label(task_id, max(1, mark - 1), "", "me", 0))
+
+    def test_too_few_pairs_are_said_to_be_too_few(self, root: Path) -> None:
+        self.fill(root, 10)
+        result = call(root, "judge", "calibrate")
+        assert result.stdout == (
+            "The judge and people's labels:\n"
+            "                   PAIRS  JUDGE HIGHER BY  SPEARMAN  KAPPA\n"
+            "  all masters      10     too few\n"
+            "  security-master  10     too few\n"
+            "  Too few to say anything: it takes 30 pairs, so 20 pairs more.\n"
+            "\n"
+            "The judge and the tasks' own scores:\n"
+            "               PAIRS  JUDGE HIGHER BY  SPEARMAN  KAPPA\n"
+            "  all masters  0      too few\n"
+            "  Too few to say anything: it takes 30 pairs, so 30 pairs more.\n"
+        )
+
+    def test_enough_pairs_are_compared(self, root: Path) -> None:
+        self.fill(root, 40)
+        result = call(root, "judge", "calibrate")
+        assert result.stdout.startswith(
+            "The judge and people's labels:\n"
+            "                   PAIRS  JUDGE HIGHER BY  SPEARMAN  KAPPA\n"
+            "  all masters      40     +0.80            0.97      0.80\n"
+            "  security-master  40     +0.80            0.97      0.80\n"
+            "\n"
+            "  judge \\ other  1  2  3  4  5\n"
+            "  1              8  0  0  0  0\n"
+            "  2              8  0  0  0  0\n"
+            "  3              0  8  0  0  0\n"
+            "  4              0  0  8  0  0\n"
+            "  5              0  0  0  8  0\n"
+        )
+        found = json.loads(call(root, "judge", "calibrate", "--json").stdout)
+        assert [(one["master"], one["pairs"], one["enough"]) for one in found["person"]] == [
+            ("all masters", 40, True),
+            ("security-master", 40, True),
+        ]
+        assert found["task"] == [{"master": "all masters", "pairs": 0, "enough": False}]
+
+    def test_tasks_that_others_scored_are_judged_on_request(self, root: Path, api: AnthropicApi) -> None:
+        """The judge's score of them changes nothing but the comparison."""
+        counts = json.loads(call(root, "score", "--calibrate", "5", "--json", env=env(api)).stdout)
+        assert counts["scored"] == 3
+        found = json.loads(call(root, "judge", "calibrate", "--json").stdout)
+        assert found["task"][0]["pairs"] == 1
+        assert call(root, "collect").stdout.startswith("Total tasks processed: 3\nHigh-quality tasks: 1\n")
+
+
+class TestStatusAndDoctor:
+    def test_without_a_key_they_say_how_many_wait(self, root: Path) -> None:
+        found = judge_status(root)
+        assert (found["waiting_for_score"], found["has_key"], found["enabled"]) == (2, False, True)
+        assert "Lack only a score:   2 tasks (no judge: there is no ANTHROPIC_API_KEY)\n" in call(root, "status").stdout
+        (check,) = doctor(root)
+        assert check["verdict"] == "warn"
+        assert check["found"] == "2 tasks lack only a quality score; there is no key"
+        assert "label TASK_ID SCORE" in check["remedy"]
+
+    def test_who_has_no_key_sees_that_the_daemon_has_one(self, root: Path, api: AnthropicApi) -> None:
+        """By its last run: status and doctor may be called by anybody."""
+        call(root, "score", "--limit", "1", env=env(api))
+        assert judge_status(root)["has_key"] is True
+        assert [check["verdict"] for check in doctor(root)] == ["ok"]
+        call(root, "score")
+        assert judge_status(root)["has_key"] is False
+
+    def test_disabled_they_say_so(self, root: Path) -> None:
+        (check,) = doctor(root, "--set", "judge.enabled=false", ANTHROPIC_API_KEY=KEY)
+        assert check["found"] == "2 tasks lack only a quality score; judge.enabled is false"
+        text = call(root, "status", "--set", "judge.enabled=false").stdout
+        assert "Lack only a score:   2 tasks (judge.enabled is false)\n" in text
+
+    def test_costs_are_shown(self, root: Path, api: AnthropicApi) -> None:
+        call(root, "score", env=env(api))
+        found = judge_status(root, ANTHROPIC_API_KEY=KEY)
+        assert (found["scored"], found["waiting_for_score"], found["model_state"]) == (2, 0, "active")
+        assert found["spent_usd"]["today"] == found["spent_usd"]["month"] == found["spent_usd"]["total"] > 0
+        assert found["budget_usd"] == {"daily": 0.2, "monthly": 2.0}
+        text = call(root, "status", env={"ANTHROPIC_API_KEY": KEY}).stdout
+        assert re.search(r"Spent on scores:     0\.000\d of 0\.20 USD today, 0\.000\d of 2\.00 USD this month\n", text)
+        (check,) = doctor(root, ANTHROPIC_API_KEY=KEY)
+        assert check["verdict"] == "ok"
+
+    def test_a_reached_budget_is_a_warning(self, root: Path, api: AnthropicApi) -> None:
+        call(root, "score", "--set", "judge.daily_usd=0", env=env(api))
+        (check,) = doctor(root, "--set", "judge.daily_usd=0", ANTHROPIC_API_KEY=KEY)
+        assert check["verdict"] == "warn"
+        assert "is reached (0.00 USD); 2 tasks lack only a quality score" in check["found"]
+
+    def test_a_retired_model_fails_and_a_deprecated_one_warns(self, root: Path, api: AnthropicApi) -> None:
+        """By what was last read: a doctor asks nobody."""
+        model = ("--set", "judge.model=claude-3-haiku-20240307")
+        assert call(root, "score", *model, env=env(api)).exit_code == 1
+        checks = doctor(root, *model, ANTHROPIC_API_KEY=KEY)
+        assert ["fail", "fail", "ok"] == [check["verdict"] for check in checks]
+        assert "no price is known" in checks[0]["found"]
+        assert checks[1]["found"] == "claude-3-haiku-20240307 is retired: nothing is scored"
+        with Desk(root) as desk, desk.store.write() as transaction:
+            note: dict[str, object] = {
+                "model": "claude-haiku-5-5",
+                "state": "deprecated",
+                "retires_on": "2027-10-07",
+                "lacks": [],
+            }
+            transaction.set_judge_note("model", note)
+        (check, _) = doctor(root, ANTHROPIC_API_KEY=KEY)
+        assert (check["verdict"], check["remedy"]) == ("warn", "Set judge.model to a current one")
+        assert check["found"] == "claude-haiku-5-5 is deprecated and retires on 2027-10-07"
+
+    def test_what_was_set_aside_is_told_of(self, root: Path, api: AnthropicApi) -> None:
+        with Desk(root) as desk:
+            desk.put("b.jsonl", unscored("odd", output="[[refusal]] The judge will not say a word about this"))
+            desk.settle()
+        call(root, "score", env=env(api))
+        (check,) = doctor(root, ANTHROPIC_API_KEY=KEY)
+        assert check["verdict"] == "warn"
+        assert check["found"].startswith("1 task set aside, mostly: invalid: the model declined")
+        assert "(1 set aside)" in call(root, "status", env={"ANTHROPIC_API_KEY": KEY}).stdout

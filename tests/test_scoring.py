@@ -1,0 +1,441 @@
+"""Scoring with the state and real files, judged by a script: what is chosen, what is asked, what comes of the answers."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from judge_support import Desk, Run, unscored
+from support import check_state, events, good, objects, quick_folder
+
+from cortex_autolearn.collect import tally
+from cortex_autolearn.model import layout
+from cortex_autolearn.model.judge_policy import MasterRubric
+from cortex_autolearn.model.judgement import Ask, Judgement, Refusal, Usage
+from cortex_autolearn.model.judging import Label
+from cortex_autolearn.model.policy import GatePolicy
+from cortex_autolearn.ports import BoundaryError
+from cortex_autolearn.testing import ScriptedJudge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LATER = "2025-11-26T11:00:00Z"
+FINE = Judgement(5, 5, 4, 5, 4.5, "All of it was done.")
+POOR = Judgement(1, 2, 1, 3, 1.5, "Nothing was done.")
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    with quick_folder() as path:
+        yield path
+
+
+def fine(_: Ask) -> Judgement:
+    return FINE
+
+
+def desk_with(root: Path, judge: ScriptedJudge, **policy: Any) -> Desk:
+    return Desk(root, lambda: judge, **policy)
+
+
+def outcome(desk: Desk, task_id: str) -> dict[str, Any]:
+    (found,) = [one for one in objects(desk.outcomes) if one["task_id"] == task_id]
+    return found
+
+
+def label(desk: Desk, task_id: str, score: float) -> None:
+    with desk.store.write() as transaction:
+        transaction.put_label(Label(task_id, score, "", "tester", 0))
+
+
+class TestWhatIsJudged:
+    def test_a_task_that_lacks_only_a_score_is_judged_and_collected(self, root: Path) -> None:
+        """The score wakes the rule for its task, and stands in the outcome with whose it is."""
+        judge = ScriptedJudge(fine)
+        with desk_with(root, judge) as desk:
+            desk.put("a.jsonl", unscored("wanted"), good("scored"), unscored("failed", status="failed"))
+            desk.put("a.jsonl", unscored("slow", duration_seconds=5_000), unscored("retried", retry_count=2))
+            assert desk.settle()["rejected"]["No quality score"] == 2  # of a slow one that is the first reason too
+            counts = desk.score()
+            assert (counts["chosen"], counts["sent"], counts["scored"]) == (1, 1, 1)
+            assert list(desk.scores()) == ["wanted"]
+            assert desk.collect()["high_quality"] == 1
+            found = outcome(desk, "wanted")
+            assert (found["quality_score"], found["quality_source"]) == (4.5, "judge")
+            assert "quality_source" not in outcome(desk, "scored")
+            check_state(root)
+
+    def test_a_score_is_stored_with_all_that_tells_how_it_came_about(self, root: Path) -> None:
+        """Model, rubric, criteria, rationale, cost and request id."""
+        judge = ScriptedJudge(fine, usage=Usage(1_000, 0, 0, 100))
+        with desk_with(root, judge) as desk:
+            desk.put("a.jsonl", unscored("t"))
+            desk.settle()
+            desk.score()
+            score = desk.scores()["t"]
+        assert score[1:7] == (4.5, 5, 5, 4, 5, "All of it was done.")
+        assert (score.model, score.answered_by, score.rubric) == ("claude-haiku-5-5", "scripted-judge", "v1")
+        assert (score.cost, score.request_id) == (150, "scripted-1")
+
+    def test_a_poor_score_keeps_a_task_out(self, root: Path) -> None:
+        """It is rejected as one that the fleet scored so."""
+        with desk_with(root, ScriptedJudge(lambda _: POOR)) as desk:
+            desk.put("a.jsonl", unscored("t"))
+            desk.settle()
+            desk.score()
+            assert desk.collect()["rejected"] == {"Quality score too low": 1}
+
+    def test_nothing_is_asked_twice(self, root: Path) -> None:
+        """Whatever runs how often."""
+        judge = ScriptedJudge(fine)
+        with desk_with(root, judge) as desk:
+            desk.put("a.jsonl", unscored("t"))
+            desk.settle()
+            for _ in range(3):
+                desk.score()
+                desk.collect(everything=True)
+            desk.medallion.rebuild(Run())
+            desk.collect()
+            desk.score()
+            assert len(judge.asked) == 1
+            assert desk.collected().keys() == {"t"}
+
+    def test_a_master_under_test_has_all_its_completed_tasks_judged(self, root: Path) -> None:
+        """With a score of their own, with retries, too fast: or the comparison would be biased."""
+        judge = ScriptedJudge(fine)
+        with desk_with(root, judge) as desk:
+            desk.put("a.jsonl", good("scored"), good("retried", retry_count=1), good("fast", duration_seconds=1))
+            desk.put("a.jsonl", good("failed", status="failed"), good("other", master="development-master"))
+            desk.settle()
+            assert desk.score()["chosen"] == 0
+            desk.under_test = frozenset({"security-master"})
+            desk.score()
+            assert desk.scores().keys() == {"scored", "retried", "fast"}
+            desk.collect(everything=True)
+            assert "quality_source" not in outcome(desk, "scored")
+
+    def test_changed_limits_choose_again_and_ask_nothing_twice(self, root: Path) -> None:
+        """What a wider limit lets in is judged; what was judged stays judged."""
+        judge = ScriptedJudge(fine)
+        with desk_with(root, judge) as desk:
+            desk.put("a.jsonl", unscored("normal"), unscored("slow", duration_seconds=700))
+            desk.settle()
+            desk.score()
+            desk.gate = GatePolicy(max_duration_s=1_000)
+            desk.score()
+            assert desk.scores().keys() == {"normal", "slow"}
+            assert len(judge.asked) == 2
+
+    def test_an_operators_rubric_judges_a_masters_tasks(self, root: Path) -> None:
+        """Its text is what the judge reads, and its version is made of its content."""
+        judge = ScriptedJudge(fine)
+        (root / "own.md").write_text("Score only the tone.")
+        with desk_with(root, judge, rubrics=(MasterRubric(master="security-master", file="own.md"),)) as desk:
+            desk.put("a.jsonl", unscored("own"), unscored("common", master="development-master"))
+            desk.settle()
+            desk.score()
+            assert {ask.system == "Score only the tone." for ask in judge.asked} == {True, False}
+            own, common = desk.scores()["own"].rubric, desk.scores()["common"].rubric
+            assert own.startswith("security-master@")
+            assert common == "v1"
+
+
+class TestLaterRecords:
+    def test_a_later_record_of_the_same_content_keeps_the_score(self, root: Path) -> None:
+        """It stays in the set throughout, and is not paid for again."""
+        judge = ScriptedJudge(fine)
+        with desk_with(root, judge) as desk:
+            desk.put("a.jsonl", unscored("t"))
+            desk.settle()
+            desk.score()
+            desk.collect()
+            desk.put("b.jsonl", unscored("t", completed_at=LATER))
+            assert desk.settle()["withdrawn"] == 0
+            desk.score()
+            assert desk.collected() == {"t": "validation"} or desk.collected() == {"t": "training"}
+            assert len(judge.asked) == 1
+
+    def test_without_a_collection_between_the_score_moves_as_well(self, root: Path) -> None:
+        """Scoring finds out by itself that the very same was judged before."""
+        judge = ScriptedJudge(fine)
+        with desk_with(root, judge) as desk:
+            desk.put("a.jsonl", unscored("t"))
+            desk.settle()
+            desk.score()
+            desk.put("b.jsonl", unscored("t", completed_at=LATER))
+            desk.follow()
+            assert desk.score()["moved"] == 1
+            assert len(judge.asked) == 1
+            assert desk.collect()["high_quality"] == 1
+
+    def test_a_later_record_of_other_content_is_judged_anew(self, root: Path) -> None:
+        """Until then the old score does not count for it."""
+        judge = ScriptedJudge(lambda ask: POOR if "ruined" in ask.user else FINE)
+        with desk_with(root, judge) as desk:
+            desk.put("a.jsonl", unscored("t"))
+            desk.settle()
+            desk.score()
+            desk.collect()
+            desk.put("b.jsonl", unscored("t", completed_at=LATER, output="It is all ruined now, sorry about that"))
+            counts = desk.settle()
+            assert (counts["withdrawn"], counts["rejected"]) == (1, {"No quality score": 1})
+            desk.score()
+            assert len(judge.asked) == 2
+            assert desk.collect()["rejected"] == {"Quality score too low": 1}
+
+    def test_a_record_that_comes_while_a_batch_runs_is_judged_after_it(self, root: Path) -> None:
+        """The batch's score is for the record that was sent."""
+        judge = ScriptedJudge(fine, polls=1)
+        with desk_with(root, judge, batch_min=1) as desk:
+            desk.put("a.jsonl", unscored("t"))
+            desk.settle()
+            desk.score()
+            desk.put("b.jsonl", unscored("t", completed_at=LATER, output="Another answer, which is long enough too"))
+            desk.settle()
+            for _ in range(6):
+                desk.score()
+            assert len({ask.user for ask in judge.asked}) == 2
+            assert desk.collect()["high_quality"] == 1
+            assert "Another answer" in outcome(desk, "t")["output"]
+
+    def test_a_score_of_its_own_ends_the_waiting(self, root: Path) -> None:
+        """A later record brought one: nothing is asked."""
+        judge = ScriptedJudge(fine)
+        with desk_with(root, judge) as desk:
+            desk.put("a.jsonl", unscored("t"))
+            desk.settle()
+            desk.scorer.choose(Run(), tally.Tally())
+            desk.put("b.jsonl", good("t", completed_at=LATER))
+            desk.settle()
+            assert desk.score()["dropped"] == 1
+            assert not judge.asked
+
+    def test_a_text_that_is_gone_cannot_be_judged(self, root: Path) -> None:
+        """It is set aside with the reason."""
+        with desk_with(root, ScriptedJudge(fine)) as desk:
+            desk.put("a.jsonl", unscored("t"))
+            desk.settle()
+            with desk.store.write() as transaction:
+                assert transaction.release_silver(20251126, layout.silver_file(20251126))
+            assert desk.score()["set_aside"] == 1
+            assert desk.queue() == {"t": ("set_aside", 0, "its text is gone")}
+
+
+class TestLabels:
+    def test_a_person_has_the_last_word(self, root: Path) -> None:
+        """Over the task's own score and over the judge's, in either direction; the outcome says whose it is."""
+        with desk_with(root, ScriptedJudge(fine)) as desk:
+            desk.put("a.jsonl", good("own"), unscored("judged"), good("raised", quality_score=2))
+            desk.settle()
+            desk.score()
+            desk.collect()
+            label(desk, "own", 1)
+            label(desk, "judged", 2.5)
+            label(desk, "raised", 4)
+            counts = desk.collect()
+            assert (counts["withdrawn"], counts["high_quality"]) == (2, 1)
+            found = outcome(desk, "raised")
+            assert (found["quality_score"], found["quality_source"]) == (4, "person")
+            check_state(root)
+
+    def test_a_label_replaces_the_line_of_a_collected_task(self, root: Path) -> None:
+        """The outcome holds the score that counts."""
+        with desk_with(root, ScriptedJudge(fine)) as desk:
+            desk.put("a.jsonl", good("t"))
+            desk.settle()
+            label(desk, "t", 5)
+            assert desk.collect()["already_collected"] == 1
+            assert outcome(desk, "t")["quality_score"] == 5
+
+    def test_a_labelled_task_is_not_judged(self, root: Path) -> None:
+        """It has a score."""
+        judge = ScriptedJudge(fine)
+        with desk_with(root, judge) as desk:
+            desk.put("a.jsonl", unscored("t"))
+            desk.settle()
+            label(desk, "t", 4)
+            assert desk.score()["sent"] == 0
+            assert not judge.asked
+            assert desk.collect()["high_quality"] == 1
+
+    def test_a_label_may_come_before_the_task(self, root: Path) -> None:
+        """It waits for it."""
+        with desk_with(root, ScriptedJudge(fine)) as desk:
+            desk.put("a.jsonl", unscored("t", status="running"))
+            desk.settle()
+            label(desk, "t", 5)
+            desk.collect()
+            desk.put("b.jsonl", unscored("t"))
+            assert desk.settle()["high_quality"] == 1
+
+    def test_lost_outcomes_come_back_with_the_score_that_counts(self, root: Path) -> None:
+        """A removed file is written again from silver, which does not hold it."""
+        with desk_with(root, ScriptedJudge(fine)) as desk:
+            desk.put("a.jsonl", unscored("t"), good("own"))
+            desk.settle()
+            desk.score()
+            label(desk, "own", 4)
+            desk.collect()
+            before = sorted(map(json.dumps, objects(desk.outcomes)))
+            for path in desk.outcomes.rglob("*.jsonl"):
+                path.unlink()
+            desk.collect()
+            assert sorted(map(json.dumps, objects(desk.outcomes))) == before
+
+
+class TestFaults:
+    @pytest.mark.parametrize("batch_min", [1, 100], ids=["in batches", "one by one"])
+    def test_what_may_pass_is_tried_again_and_then_set_aside(self, root: Path, batch_min: int) -> None:
+        """A bounded number of times, with the reason."""
+        refusal = Refusal("", "errored", "api_error: try later", None, None, retryable=True)
+        judge = ScriptedJudge(lambda _: refusal)
+        with desk_with(root, judge, batch_min=batch_min, max_attempts=3) as desk:
+            desk.put("a.jsonl", unscored("t"))
+            desk.settle()
+            for _ in range(8):
+                desk.score()
+            assert desk.queue() == {"t": ("set_aside", 3, "errored: api_error: try later")}
+            assert len(judge.asked) == 3
+            assert desk.score()["chosen"] == 0
+
+    def test_what_cannot_pass_is_set_aside_at_once_and_paid_for(self, root: Path) -> None:
+        """An answer that is no judgement was charged; another record of the task is tried anew."""
+        refusal = Refusal("", "invalid", "no judgement", Usage(1_000_000, 0, 0, 0), "r", retryable=False)
+        judge = ScriptedJudge(lambda ask: FINE if "mended" not in ask.user else refusal)
+        with desk_with(root, judge) as desk:
+            desk.put("a.jsonl", unscored("t"))
+            desk.settle()
+            desk.score()
+            assert desk.queue() == {"t": ("set_aside", 1, "invalid: no judgement")}
+            assert desk.spent()["cost"] == 500_000  # above 100,000 tokens the price is five times as high
+            desk.put("b.jsonl", unscored("t", completed_at=LATER, output="Something else came out in the end"))
+            desk.settle()
+            assert desk.score()["scored"] == 1
+
+    @pytest.mark.parametrize("state", ["retired", "unknown"])
+    def test_a_model_that_is_gone_is_refused(self, root: Path, state: Any) -> None:
+        """Before anything is asked, with what to do about it."""
+        judge = ScriptedJudge(fine, state=state)
+        with desk_with(root, judge) as desk:
+            desk.put("a.jsonl", unscored("t"))
+            desk.settle()
+            with pytest.raises(BoundaryError, match=r"claude-haiku-5-5.*Set judge\.model to a current one"):
+                desk.score()
+            assert desk.queue() == {"t": ("waiting", 0, "")}
+            assert not judge.asked
+
+    def test_a_model_without_a_price_is_refused(self, root: Path) -> None:
+        """It would otherwise cost nothing, by our books."""
+        with desk_with(root, ScriptedJudge(fine), model="claude-next") as desk:
+            desk.put("a.jsonl", unscored("t"))
+            desk.settle()
+            with pytest.raises(BoundaryError, match=r"claude-next: no price is known.*\[\[judge\.prices\]\]"):
+                desk.score()
+
+    def test_without_a_key_or_disabled_tasks_wait(self, root: Path) -> None:
+        """They are counted, and nothing fails."""
+        with Desk(root) as desk:
+            desk.put("a.jsonl", unscored("t"))
+            desk.settle()
+            assert (desk.score()["held"], desk.score()["waiting"]) == (tally.NO_KEY, 1)
+        with Desk(root, lambda: ScriptedJudge(fine), enabled=False) as desk:
+            assert desk.score()["held"] == tally.DISABLED
+
+    def test_a_run_that_is_to_end_sends_nothing_new(self, root: Path) -> None:
+        """What was under way is taken in; the rest waits."""
+        judge = ScriptedJudge(fine)
+        with desk_with(root, judge) as desk:
+            desk.put("a.jsonl", *[unscored(f"t{number}") for number in range(5)])
+            desk.settle()
+            counts = desk.score(Run(ending=lambda: len(judge.asked) >= 2))
+            assert 2 <= counts["scored"] == len(judge.asked) < 5
+            assert counts["waiting"] == 5 - counts["scored"]
+
+
+class TestMoney:
+    def fill(self, desk: Desk, count: int = 30) -> None:
+        desk.put("a.jsonl", *[unscored(f"t{number}") for number in range(count)])
+        desk.settle()
+
+    @pytest.mark.parametrize("batch_min", [1, 100], ids=["in batches", "one by one"])
+    def test_a_budget_is_kept_and_told_of_once(self, root: Path, batch_min: int) -> None:
+        """Spending stays below it though every answer is as dear as can be; the next day goes on."""
+        judge = ScriptedJudge(fine, usage=Usage(2_000, 3_000, 0, 4_096))
+        with desk_with(root, judge, batch_min=batch_min, daily_usd=0.02, batch_max=3) as desk:
+            self.fill(desk, 60)
+            for _ in range(12):
+                counts = desk.score()
+            first = len(judge.asked)
+            assert 0 < first < 20
+            assert counts["held"] == tally.BUDGET
+            assert 10_000 < desk.spent()["cost"] <= 20_000
+            told = [one for one in events(root) if one["event"] == "budget_reached"]
+            assert [(one["period"], one["budget_usd"], one["waiting"]) for one in told] == [
+                ("2025-11-27", 0.02, 60 - first)
+            ]
+            desk.clock.advance(86_400)
+            for _ in range(12):
+                desk.score()
+            assert first < len(judge.asked) <= 2 * first + 1
+            assert len([one for one in events(root) if one["event"] == "budget_reached"]) == 2
+
+    def test_the_months_budget_holds_as_well(self, root: Path) -> None:
+        """However many days it spreads over."""
+        judge = ScriptedJudge(fine, usage=Usage(2_000, 3_000, 0, 4_096))
+        with desk_with(root, judge, daily_usd=0.02, monthly_usd=0.03, batch_min=100) as desk:
+            self.fill(desk)
+            for _ in range(4):
+                desk.score()
+                desk.clock.advance(86_400 // 2)
+            assert desk.spent()["cost"] <= 30_000
+            periods = [one["period"] for one in events(root) if one["event"] == "budget_reached"]
+            assert periods == ["2025-11-27", "2025-11"]
+
+    def test_no_budget_at_all_asks_nothing(self, root: Path) -> None:
+        """Zero is a budget."""
+        judge = ScriptedJudge(fine)
+        with desk_with(root, judge, daily_usd=0) as desk:
+            self.fill(desk, 3)
+            assert desk.score()["held"] == tally.BUDGET
+            assert not judge.asked
+
+    def test_what_is_under_way_counts_until_its_price_is_known(self, root: Path) -> None:
+        """A batch reserves what it may cost; the budget is not reached, it is only not free."""
+        judge = ScriptedJudge(fine, polls=2)
+        with desk_with(root, judge, batch_min=1, daily_usd=0.005) as desk:
+            self.fill(desk)
+            counts = desk.score()
+            assert counts["held"] == tally.UNDER_WAY
+            assert 0 < counts["sent"] < 5
+            assert not [one for one in events(root) if one["event"] == "budget_reached"]
+            for _ in range(40):
+                desk.score()
+            assert len(desk.scores()) == 30  # they cost nothing in the end
+
+    def test_a_limit_of_tasks_is_kept(self, root: Path) -> None:
+        """In batches and one by one."""
+        judge = ScriptedJudge(fine)
+        with desk_with(root, judge, batch_min=4, batch_max=4) as desk:
+            self.fill(desk)
+            assert desk.score(limit=6)["sent"] == 6
+            assert desk.score(limit=0)["sent"] == 0
+
+
+class TestAgain:
+    def test_another_model_or_rubric_rescores_only_on_request(self, root: Path) -> None:
+        """Silently nothing changes; on request each task once."""
+        judge = ScriptedJudge(fine)
+        with desk_with(root, judge) as desk:
+            desk.put("a.jsonl", unscored("a"), unscored("b"))
+            desk.settle()
+            desk.score()
+        with desk_with(root, judge, model="claude-haiku-4-5") as desk:
+            desk.score()
+            assert len(judge.asked) == 2
+            assert desk.score(rescore=True, limit=1)["scored"] == 1
+            assert desk.score(rescore=True)["scored"] == 1
+            assert desk.score(rescore=True)["chosen"] == 0
+            assert {one.model for one in desk.scores().values()} == {"claude-haiku-4-5"}
