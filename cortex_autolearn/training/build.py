@@ -1,0 +1,382 @@
+"""Makes a dataset with the state and real files.
+
+``gather`` reads outcomes once, file by file; what they become waits in a temporary file, so that memory holds a few
+hundred bytes of each. Then ``dataset`` chooses, ``leakage`` looks again, and ``frozen`` writes. Last comes one
+transaction: the row, what is now held out for ever, and the event. A kill before it leaves a folder that the next build
+takes or clears away.
+
+What a dataset is called follows from what it is: the same outcomes and settings give the same id, and nothing is
+written twice.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, ExitStack
+from operator import eq
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
+
+from cortex_autolearn.model import instants, layout
+from cortex_autolearn.model.training import DATASET_SPLITS, DatasetRow, Validated
+from cortex_autolearn.model.training_jobs import DatasetRef, Limits
+from cortex_autolearn.model.training_policy import system_prompt_of
+from cortex_autolearn.model.version import VERSION as PACKAGE_VERSION
+from cortex_autolearn.ports import BoundaryError
+from cortex_autolearn.redact import VERSION, redact
+from cortex_autolearn.training import dataset, frozen
+from cortex_autolearn.training.chosen import Chosen
+from cortex_autolearn.training.dataset import Bounds, HeldOut, Selection
+from cortex_autolearn.training.gather import Gathered, Kept, Outcomes
+from cortex_autolearn.training.leakage import leaks
+from cortex_autolearn.training.nearness import Nearness, Rarity
+from cortex_autolearn.training.scratch import Scratch, Triples
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cortex_autolearn.model.training_policy import DatasetPolicy, TrainingPolicy
+    from cortex_autolearn.ports import Clock, DatasetStore, Files, RunHandle
+
+_ID_DIGITS: Final = 12
+_TRIES: Final = 3
+_BYTES_PER_TRIPLE: Final = 7
+
+
+class NothingToBuildError(BoundaryError):
+    """There is no example to make a dataset of; an expected end, in words."""
+
+    def __init__(self, scope: str, cause: str, hint: str) -> None:
+        super().__init__("build a dataset", scope, cause, hint=hint, retryable=False)
+
+
+class LeakageError(BoundaryError):
+    """A training split gives validation examples away, so that nothing was written."""
+
+    def __init__(self, scope: str, tasks: list[str]) -> None:
+        shown = ", ".join(tasks[:3])
+        cause = f"{len(tasks)} training examples give validation examples away, such as {shown}"
+        super().__init__("build a dataset", scope, cause, hint="This is a bug: please report it", retryable=False)
+
+
+class Built(NamedTuple):
+    """A dataset as it was built; ``created`` is False where it was there already."""
+
+    row: DatasetRow
+    created: bool
+    dropped: dict[str, int]
+    redactions: dict[str, int]
+    covers_us: int
+
+    @property
+    def ref(self) -> DatasetRef:
+        """What a trainer is given."""
+        row = self.row
+        return DatasetRef(row.dataset_id, layout.dataset_folder(row.dataset_id), row.train, row.validation)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as it is printed."""
+        row = self.row
+        return {
+            "dataset_id": row.dataset_id,
+            "path": layout.dataset_folder(row.dataset_id),
+            "train": row.train,
+            "validation": row.validation,
+            "dropped": self.dropped,
+            "redactions": self.redactions,
+            "scope": row.scope,
+            "parent": row.parent,
+            "tokens": row.tokens,
+            "created": self.created,
+        }
+
+
+class Builder:
+    """Makes datasets below one ROOT.
+
+    Arguments:
+        store: the state.
+        files: the tree below ROOT.
+        clock: tells the time.
+        scratch: opens an empty file that ends with the process.
+        lock: keeps a second build out, in whichever process, for as long as its context lasts.
+        training: the ``[training]`` section.
+        policy: the ``[dataset]`` section.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a room is given
+        self,
+        *,
+        store: DatasetStore,
+        files: Files,
+        clock: Clock,
+        scratch: Callable[[], BinaryIO],
+        lock: Callable[[], AbstractContextManager[object]],
+        training: TrainingPolicy,
+        policy: DatasetPolicy,
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._clock = clock
+        self._scratch = scratch
+        self._lock = lock
+        self._training = training
+        self._policy = policy
+
+    def build(self, scope: str, run: RunHandle, limits: Limits | None = None) -> Built:
+        """Make the dataset of a scope from what is collected now.
+
+        Arguments:
+            scope: ``global`` or a master.
+            run: is told how far it is.
+            limits: of the backend that will train on it; they make those of the settings narrower.
+
+        Raises:
+            NothingToBuildError: there is no training example.
+            LeakageError: it would give validation examples away.
+            BoundaryError: a file or the state refused.
+        """
+        bounds = self._bounds(limits or Limits())
+        with self._lock(), ExitStack() as stack:
+            self._clear_unfinished()
+            shelves = [stack.enter_context(Scratch(self._scratch())) for _ in range(3)]
+            steps = _Progress(run)
+            gathered = self._gather(scope, bounds, Kept(shelves[0], Triples(shelves[1])), steps)
+            with self._store.read() as reading:
+                held_out = _held_out(reading.validated())
+            selection = _select(gathered, held_out, bounds, steps)
+            chosen = Chosen(gathered, selection)
+            _require_examples(scope, chosen)
+            self._require_no_leak(scope, chosen, bounds, Triples(shelves[2]))
+            steps.advance(gathered.considered)
+            return self._freeze(scope, bounds, chosen)
+
+    def _bounds(self, limits: Limits) -> Bounds:
+        policy = self._policy
+        return Bounds(
+            near_duplicate_threshold=policy.near_duplicate_threshold,
+            max_share=policy.max_share,
+            max_train=_least(policy.max_train, limits.max_train),
+            max_validation=_least(policy.max_validation, limits.max_validation),
+            max_example_chars=_least(policy.max_example_chars, limits.max_example_chars),
+            max_example_tokens=policy.max_example_tokens,
+            seed=policy.seed,
+        )
+
+    def _clear_unfinished(self) -> None:
+        """Remove what a killed build left: the files it had begun, if no row tells of them or they are not whole."""
+        self._store.flush_events()
+        with self._store.read() as reading:
+            begun = reading.begun_dataset()
+            known = begun is not None and reading.dataset(begun) is not None
+        if begun is None:
+            return
+        if not (known and self._files.size(layout.dataset_file(begun, frozen.MANIFEST))):
+            self._remove(begun)
+        with self._store.write() as transaction:
+            transaction.begin_dataset(None)
+
+    # --- gather -------------------------------------------------------------------------------------------------------
+
+    def _gather(self, scope: str, bounds: Bounds, kept: Kept, steps: _Progress) -> Gathered:
+        """Read every outcome and make of it what may be sent; again where the collector came between."""
+        for _ in range(_TRIES):
+            with self._store.read() as reading:
+                totals = reading.collected_totals()
+                count = sum(total for total, _ in totals.values())
+                text_bytes = sum(size for _, size in totals.values())
+                steps.begin(count)
+                gathered = Gathered(kept, Rarity(text_bytes // _BYTES_PER_TRIPLE))
+                with Outcomes(self._files, scope, bounds, self._prompt) as reader:
+                    for done, place in enumerate(reading.outcome_places()):
+                        reader.take(place, gathered)
+                        steps.at(done)
+            if not gathered.torn:
+                steps.advance(count)
+                if not gathered.considered:
+                    self._say_what_lacks(scope, gathered)
+                return gathered
+        hint = "It changes all the time, or another program cut it: cortex-autolearn collect mends it"
+        cause = "it does not hold what the state says"
+        raise BoundaryError("read the outcomes", gathered.torn, cause, hint=hint, retryable=True)
+
+    def _prompt(self, master: str | None) -> str:
+        return redact(system_prompt_of(master, self._training, self._policy)).text
+
+    def _say_what_lacks(self, scope: str, gathered: Gathered) -> None:
+        if gathered.others:
+            names = ", ".join(sorted(name or "none" for name in gathered.others))
+            raise NothingToBuildError(scope, "no outcome of this master is collected", f"There are some of: {names}")
+        hint = "Run: cortex-autolearn medallion, then: cortex-autolearn collect"
+        raise NothingToBuildError(scope, "nothing is collected yet", hint)
+
+    # --- apply --------------------------------------------------------------------------------------------------------
+
+    def _require_no_leak(self, scope: str, chosen: Chosen, bounds: Bounds, shelf: Triples) -> None:
+        leaking = leaks(
+            lambda: chosen.lines("train"),
+            lambda: chosen.lines("validation"),
+            bounds.near_duplicate_threshold,
+            shelf,
+            chosen.gathered.rarity.mask // 2,
+        )
+        tasks = [chosen.candidates("train", [number])[0].task_id for number in leaking]
+        if tasks:
+            raise LeakageError(scope, tasks)
+
+    def _freeze(self, scope: str, bounds: Bounds, chosen: Chosen) -> Built:
+        configuration = self._configuration(bounds)
+        digest = chosen.digest(scope, configuration)
+        dataset_id = digest[:_ID_DIGITS]
+        covers_us = chosen.gathered.covers_us
+        with self._store.read() as reading:
+            known = reading.dataset(dataset_id)
+            before = reading.latest_dataset(scope)
+        row = known or DatasetRow(
+            dataset_id=dataset_id,
+            scope=scope,
+            parent=None if before is None else before.dataset_id,
+            created_us=instants.to_us(self._clock.now()),
+            covers_us=covers_us,
+            train=len(chosen.numbers["train"]),
+            validation=len(chosen.numbers["validation"]),
+            tokens=chosen.tokens("train"),
+            sha256=digest,
+        )
+        assert row.sha256 == digest, "two datasets of one id"
+        if known is None or not self._is_whole(dataset_id, chosen):
+            self._write(row, configuration, chosen)
+            self._record(row, chosen, is_new=known is None)
+        return Built(row, known is None, chosen.dropped, chosen.redactions, covers_us)
+
+    def _is_whole(self, dataset_id: str, chosen: Chosen) -> bool:
+        """Tell whether a dataset stands as it was frozen, with the manifest's word on whose each line is."""
+        try:
+            found = frozen.open_dataset(self._files, dataset_id)
+            return found.is_whole() and all(
+                len(found.manifest.examples[split]) == len(chosen.numbers[split])
+                and all(map(eq, found.manifest.examples[split], chosen.members(split)))
+                for split in DATASET_SPLITS
+            )
+        except BoundaryError:
+            return False
+
+    def _write(self, row: DatasetRow, configuration: dict[str, Any], chosen: Chosen) -> None:
+        with self._store.write() as transaction:
+            transaction.begin_dataset(row.dataset_id)
+        self._remove(row.dataset_id)  # what is there is not as it was frozen
+        manifest = frozen.Manifest(
+            dataset_id=row.dataset_id,
+            sha256=row.sha256,
+            scope=row.scope,
+            parent=row.parent,
+            created_at=instants.us_to_text(row.created_us) or "",
+            package_version=PACKAGE_VERSION,
+            configuration=configuration,
+            redaction_version=VERSION,
+            counts={split: len(chosen.numbers[split]) for split in DATASET_SPLITS},
+            by_master={split: chosen.by(split, "master") for split in DATASET_SPLITS},
+            by_task_type={split: chosen.by(split, "task_type") for split in DATASET_SPLITS},
+            tokens={split: chosen.tokens(split) for split in DATASET_SPLITS},
+            files=chosen.files,
+            considered=chosen.gathered.considered,
+            dropped=chosen.dropped,
+            redactions=chosen.redactions,
+            leakage=chosen.leakage,
+        )
+        lines = {split: chosen.lines(split) for split in DATASET_SPLITS}
+        members = {split: chosen.members(split) for split in DATASET_SPLITS}
+        frozen.write(self._files, manifest, lines, members, chosen.all_dropped)
+
+    def _remove(self, dataset_id: str) -> None:
+        # The manifest goes first, so that the rest is not taken for a dataset.
+        self._files.remove(layout.dataset_file(dataset_id, frozen.MANIFEST))
+        self._files.remove_folder(layout.dataset_folder(dataset_id))
+
+    def _record(self, row: DatasetRow, chosen: Chosen, *, is_new: bool) -> None:
+        """Note the dataset, what it holds out for ever, and the event, in one transaction."""
+        with self._store.write() as transaction:
+            transaction.begin_dataset(None)
+            if not is_new:
+                return
+            transaction.add_dataset(row)
+            transaction.add_validated(chosen.validated(), row.dataset_id)
+            transaction.event(
+                "dataset_created",
+                dataset_id=row.dataset_id,
+                scope=row.scope,
+                parent=row.parent,
+                path=layout.dataset_folder(row.dataset_id),
+                train=row.train,
+                validation=row.validation,
+                tokens=row.tokens,
+                dropped=chosen.dropped,
+                redactions=chosen.redactions,
+            )
+
+    def _configuration(self, bounds: Bounds) -> dict[str, Any]:
+        own = {one.master: redact(one.prompt).text for one in self._policy.system_prompts}
+        return {
+            **bounds._asdict(),
+            "system_prompt": redact(self._training.system_prompt).text,
+            "system_prompts": own,
+        }
+
+
+class _Progress:
+    """Tells how far a build is: three rounds over the outcomes."""
+
+    _EVERY: Final = 500
+
+    def __init__(self, run: RunHandle) -> None:
+        self._run = run
+        self._before = 0
+        self._total = 0
+
+    def begin(self, count: int) -> None:
+        """Begin the first round, maybe again."""
+        self._total = 3 * count
+
+    def at(self, done: int) -> None:
+        """Tell how far this round is."""
+        if not done % self._EVERY:
+            self._run.progress(self._before + done, self._total)
+
+    def advance(self, count: int) -> None:
+        """End a round."""
+        self._before += count
+        self._run.progress(min(self._before, self._total), self._total)
+
+
+def _select(gathered: Gathered, held_out: HeldOut, bounds: Bounds, steps: _Progress) -> Selection:
+    nearness = Nearness(bounds.near_duplicate_threshold, gathered.rarity, gathered.triples)
+
+    def near(number: int) -> int | None:
+        triples = gathered.triples(number)
+        other = nearness.near(triples)
+        if other is None:
+            nearness.keep(number, triples)
+        return other
+
+    selection = dataset.select(gathered.candidates, near, held_out, bounds, lambda done, _total: steps.at(done))
+    steps.advance(gathered.considered)
+    return selection
+
+
+def _require_examples(scope: str, chosen: Chosen) -> None:
+    if chosen.numbers["train"]:
+        return
+    why = ", ".join(f"{reason}: {count}" for reason, count in chosen.dropped.items()) or "all are for validation"
+    hint = "Collect more, or look at the limits in [dataset]"
+    raise NothingToBuildError(scope, f"no training example is left ({why})", hint)
+
+
+def _held_out(rows: Iterator[Validated]) -> HeldOut:
+    tasks, plain, masked = set(), set(), set()
+    for row in rows:
+        tasks.add(row.task_id)
+        plain.add(row.plain)
+        masked.add(row.masked)
+    return HeldOut(tasks, plain, masked)
+
+
+def _least(setting: int, limit: int | None) -> int:
+    return setting if limit is None else min(setting, limit)
