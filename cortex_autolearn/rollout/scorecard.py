@@ -1,0 +1,84 @@
+"""A decision as people and programs read it: FORMATS, "What commands print", ``replay`` and ``check``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cortex_autolearn.model.rollout import SCORES, Decision, Inconclusive, Promote, Retire, WatchDecision
+from cortex_autolearn.rollout.decide import shown
+from cortex_autolearn.rollout.interval import interval
+from cortex_autolearn.rollout.wealth import Range
+
+if TYPE_CHECKING:
+    from cortex_autolearn.model.rollout import Arm, Numbers, Pair
+    from cortex_autolearn.rollout.baseline import Baseline
+    from cortex_autolearn.rollout.evidence import Evidence
+
+
+def name_of(decision: Decision | WatchDecision) -> str:
+    """Return the decision's name, as it is printed."""
+    return type(decision).__name__.lower()
+
+
+def pair_of(decision: Decision | WatchDecision) -> Pair:
+    """Return the variants as the decision saw them.
+
+    What promotes or retires counts tasks whose windows have closed; everything else counts outcomes as they arrive.
+    """
+    numbers = decision.numbers
+    return numbers.closed if isinstance(decision, Promote | Retire | Inconclusive) else numbers.arrived
+
+
+def card(decision: Decision | WatchDecision, names: tuple[str, str]) -> dict[str, Any]:
+    """Return a decision and its numbers, as ``--json`` prints them.
+
+    Arguments:
+        decision: what was decided.
+        names: of the models, the one on trial last.
+    """
+    pair, numbers = pair_of(decision), decision.numbers
+    return {
+        "decision": name_of(decision),
+        "reasons": [one.text for one in decision.reasons],
+        "decided_after": {
+            "tasks": pair.control.tasks + pair.treated.tasks,
+            "challenger_tasks": pair.treated.tasks,
+        },
+        "variants": {"a": _variant(names[0], pair.control), "b": _variant(names[1], pair.treated)},
+        "gain": {
+            "quality": pair.quality_gain,
+            "completion_points": None if pair.completion_gain is None else _rounded(100 * pair.completion_gain),
+        },
+        "evidence": _evidence(numbers),
+    }
+
+
+def intervals(evidence: Evidence, baseline: Baseline, alpha: float = 0.05) -> dict[str, tuple[float, float]]:
+    """Return between what gains the truth lies, over closed windows, whenever one looks; see ``interval``.
+
+    The chance that one of them ever fails to hold its true gain is ``alpha``. Keys are those of the card's ``gain``.
+    """
+    quality = interval(evidence.values("quality"), Range(*SCORES, baseline.quality), alpha)
+    low, high = interval(evidence.values("completion"), Range(0.0, 1.0, baseline.completion), alpha)
+    return {"quality": quality, "completion_points": (100 * low, 100 * high)}
+
+
+def _variant(name: str, arm: Arm) -> dict[str, Any]:
+    return {
+        "name": name,
+        "tasks": arm.tasks,
+        "completed": arm.completed,
+        "completion_rate": None if arm.completion is None else _rounded(100 * arm.completion),
+        "avg_quality": _rounded(arm.quality),
+        "avg_duration": _rounded(arm.duration_s),
+        "scored": arm.scored,
+    }
+
+
+def _evidence(numbers: Numbers) -> dict[str, float]:
+    names = ("quality_up", "quality_down", "completion_up", "completion_down", "duration_down", "returned_down")
+    return {name: shown(getattr(numbers, name)) for name in names}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
