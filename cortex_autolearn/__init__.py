@@ -1,11 +1,27 @@
 """Cortex improves itself: task records in, better models out.
 
-The public faces are :func:`record`, for whoever writes task records, and the command line (``cortex-autolearn``).
+The public faces are :func:`record`, for whoever writes task records, :class:`Router`, for whoever asks which model
+serves a task, and the command line (``cortex-autolearn``).
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from cortex_autolearn.model.version import VERSION
 from cortex_autolearn.record import record
 
-__all__ = ["__version__", "record"]
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from cortex_autolearn.router import Router
+
+__all__ = ["Router", "__version__", "record"]
+__version__ = VERSION
+
+
+def __getattr__(name: str) -> object:
+    """Import the router when it is asked for: who only records does without."""
+    if name == "Router":
+        from cortex_autolearn.router import Router  # noqa: PLC0415 -- as said
+
+        return Router
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

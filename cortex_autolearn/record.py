@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from cortex_autolearn.model import layout
+from cortex_autolearn.model.choice import Choice
 from cortex_autolearn.ports import BoundaryError
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def record(
     model: str | None = None,
     variant: str | None = None,
     experiment: str | None = None,
-    fallback_from: str | None = None,
+    choice: Choice | None = None,
+    fallback_from: Choice | str | None = None,
     cost_usd: float | None = None,
     metadata: Mapping[str, object] | None = None,
     **extra: object,
@@ -96,10 +98,12 @@ def record(
         quality_score: 1 (worst) to 5 (best).
         error: what went wrong; None when nothing did.
         retry_count: how many tries failed before this one.
-        model: which model answered.
+        model: which model answered, by its version in the fleet (``v1.0.0``, ``ft-20251127-001``).
         variant: which variant of an experiment the task was assigned to.
         experiment: which one.
-        fallback_from: which model was tried first and did not answer.
+        choice: what the router chose: stands for ``model``, ``variant`` and ``experiment``.
+        fallback_from: which model was tried first and did not answer, as a choice or by its version. Where it is
+            ``choice`` itself, the champion answered.
         cost_usd: what it cost, in dollars.
         metadata: anything else that JSON can hold, under text keys.
         extra: further top-level fields. None leaves a field out, here as above.
@@ -111,6 +115,8 @@ def record(
         ValueError: an argument is not as said above; the text names it. Nothing was appended.
         BoundaryError: the file could not be written. Nothing was appended, and the file ends as it did before.
     """
+    given = {"model": model, "variant": variant, "experiment": experiment}
+    tried, routed = _routed(choice, fallback_from, given)
     fields: dict[str, object] = {
         "task_id": _text("task_id", task_id, empty_allowed=False),
         "master": layout.safe_name("master", _text("master", master, empty_allowed=False)),
@@ -125,10 +131,8 @@ def record(
         "quality_score": _number("quality_score", quality_score, at_least=1, at_most=5),
         "error": _optional_text("error", error),
         "retry_count": _count("retry_count", retry_count),
-        "model": _optional_text("model", model),
-        "variant": _optional_text("variant", variant),
-        "experiment": _optional_text("experiment", experiment),
-        "fallback_from": _optional_text("fallback_from", fallback_from),
+        **{name: _optional_text(name, value) for name, value in routed.items()},
+        "fallback_from": _optional_text("fallback_from", tried),
         "cost_usd": _number("cost_usd", cost_usd, at_least=0),
         "metadata": _object("metadata", metadata),
         **extra,
@@ -138,6 +142,29 @@ def record(
     with _explained(path):
         _append(path, line)
     return path
+
+
+def _routed(
+    choice: Choice | None, tried: Choice | str | None, given: dict[str, str | None]
+) -> tuple[str | None, dict[str, str | None]]:
+    """Return the version that was tried in vain, and model, variant and experiment: as ``given``, or the choice's."""
+    if choice is not None and not isinstance(choice, Choice):
+        raise ValueError(f"choice is a {type(choice).__name__}: only what a Router chose is allowed")
+    if choice is not None and choice.fallback is not None and tried in (choice.version, choice.model):
+        tried = choice
+    version = tried.version if isinstance(tried, Choice) else tried
+    if choice is None:
+        return version, given
+    answered = choice if choice != tried else choice.fallback
+    if answered is None:
+        raise ValueError("fallback_from is the choice, which has no fallback: pass the choice that answered")
+    # Whoever answered, the task stays assigned to the arm that was tried.
+    assigned = tried if isinstance(tried, Choice) else choice
+    routed = {"model": answered.version, "variant": assigned.variant, "experiment": assigned.experiment}
+    for name, value in given.items():
+        if value not in (None, routed[name]):
+            raise ValueError(f"{name} is {value!r} beside a choice that says {routed[name]!r}: leave it to the choice")
+    return version, routed
 
 
 def _encode(fields: dict[str, object]) -> bytes:

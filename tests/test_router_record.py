@@ -1,0 +1,71 @@
+"""Recording what the router chose: the record tells who answered, which arm the task is in, and who was tried in vain."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cortex_autolearn.model import layout
+from cortex_autolearn.model.choice import Choice
+from cortex_autolearn.record import record
+
+CHAMPION = Choice("claude-sonnet-5", "v1.0.0", "a", "test-1", 10)
+CHALLENGER = Choice("arn:aws:1", "ft-20251127-001", "b", "test-1", 10, CHAMPION, "bedrock")
+ALONE = Choice("claude-sonnet-5", "v1.0.0")
+OTHER = Choice("x", "v0.9.0")
+
+ANSWERED = {"model": "v1.0.0", "variant": "a", "experiment": "test-1"}
+RESCUED = {"model": "v1.0.0", "variant": "b", "experiment": "test-1", "fallback_from": "ft-20251127-001"}
+
+
+def recorded(root: Path, **fields: Any) -> dict[str, Any]:
+    """Record a task and return what its record says of the routing."""
+    (root / layout.COORDINATION).mkdir(exist_ok=True)
+    path = record(root, task_id="t", master="a-master", status="completed", **fields)
+    found = json.loads(path.read_bytes().splitlines()[-1])
+    return {name: found[name] for name in ("model", "variant", "experiment", "fallback_from") if name in found}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"choice": CHAMPION}, ANSWERED),
+        ({"choice": CHALLENGER}, {"model": "ft-20251127-001", "variant": "b", "experiment": "test-1"}),
+        ({"choice": ALONE}, {"model": "v1.0.0", "variant": "a"}),
+        ({"choice": None}, {}),
+        ({"choice": CHAMPION, "model": "v1.0.0", "variant": "a"}, ANSWERED),
+        ({"choice": CHAMPION, "fallback_from": CHALLENGER}, RESCUED),
+        ({"choice": CHALLENGER, "fallback_from": CHALLENGER}, RESCUED),
+        ({"choice": CHALLENGER, "fallback_from": "ft-20251127-001"}, RESCUED),
+        ({"choice": CHALLENGER, "fallback_from": "arn:aws:1"}, RESCUED),
+        ({"choice": CHAMPION, "fallback_from": "ft-20251127-001"}, RESCUED | {"variant": "a"}),
+        ({"choice": ALONE, "fallback_from": "other"}, {"model": "v1.0.0", "variant": "a", "fallback_from": "other"}),
+        ({"model": "v1.0.0", "fallback_from": CHALLENGER}, {"model": "v1.0.0", "fallback_from": "ft-20251127-001"}),
+        ({"model": "v1.0.0", "fallback_from": "ft-1"}, {"model": "v1.0.0", "fallback_from": "ft-1"}),
+    ],
+)
+def test_record_tells_what_the_router_chose(tmp_path: Path, fields: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Models are named by their versions; a task that the champion rescued stays in the challenger's arm."""
+    assert recorded(tmp_path, **fields) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"choice": "v1.0.0"}, "choice is a str: only what a Router chose"),
+        ({"choice": CHAMPION, "model": "ft-1"}, "model is 'ft-1' beside a choice that says 'v1.0.0'"),
+        ({"choice": CHALLENGER, "variant": "a"}, "variant is 'a' beside a choice that says 'b'"),
+        ({"choice": ALONE, "experiment": "e"}, "experiment is 'e' beside a choice that says None"),
+        ({"choice": CHAMPION, "fallback_from": CHAMPION}, "fallback_from is the choice, which has no fallback"),
+        ({"fallback_from": 7}, "fallback_from is a int: only text"),
+        ({"choice": OTHER, "fallback_from": ["x"]}, "fallback_from is a list: only text"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(tmp_path: Path, fields: dict[str, Any], said: str) -> None:
+    """A record that would tell two stories is an error that says which; nothing is written."""
+    with pytest.raises(ValueError, match=said):
+        recorded(tmp_path, **fields)
+    assert not (tmp_path / layout.BRONZE).exists()
