@@ -1,0 +1,133 @@
+"""Has models served that are to serve, and ends what serves models that are not.
+
+Which are to serve follows from what the registry holds. Each is written down with a token before its backend hears of
+it, and asked for again under the same token after a kill, so that a model is never served twice.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from cortex_autolearn.model import instants
+from cortex_autolearn.model.training_jobs import Endpoint
+from cortex_autolearn.ports import BoundaryError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cortex_autolearn.model.experiments import EndpointRow
+    from cortex_autolearn.model.trainings import Model
+    from cortex_autolearn.ports import Clock, RunHandle, Trainer
+    from cortex_autolearn.rollout.needs import RolloutReading, RolloutStore
+
+POLL_S: Final = 30
+"""What is being prepared, or could not be ended, is asked about this often."""
+DEADLINE_S: Final = 86_400
+"""An endpoint that is not ready after so long is given up."""
+
+
+class Endpoints:
+    """The endpoints over one ROOT.
+
+    Arguments:
+        store: the state.
+        clock: tells the time.
+        trainers: the backends by name.
+    """
+
+    def __init__(self, store: RolloutStore, clock: Clock, trainers: Mapping[str, Trainer]) -> None:
+        self._store = store
+        self._clock = clock
+        self._trainers = trainers
+
+    def tend(self, run: RunHandle) -> bool:
+        """Bring every endpoint as far as its backend is; tell whether anything changed."""
+        changed = self._intend()
+        with self._store.read() as reading:
+            rows, wanted = reading.endpoints(), wanted_models(reading)
+            models = {model.ref.model_id: model for model in reading.models()}
+        for row in rows:
+            try:
+                if row.model_id in wanted:
+                    changed |= self._prepare(row, models[row.model_id])
+                else:
+                    changed |= self._end(row, models[row.model_id])
+            except BoundaryError as error:
+                run.trouble(error)
+                self._note_trouble(row, error, is_wanted=row.model_id in wanted)
+        return changed
+
+    def wait(self, reading: RolloutReading) -> bool:
+        """Tell whether there is anything to ask a backend for now."""
+        rows, wanted = reading.endpoints(), wanted_models(reading)
+        if any(model_id not in {row.model_id for row in rows} for model_id in wanted):
+            return True
+        before_us = self._now_us() - POLL_S * instants.SECOND_US
+        return any(
+            (row.polled_us or 0) <= before_us
+            for row in rows
+            if row.model_id not in wanted or row.seen is None or row.seen.state == "creating"
+        )
+
+    def _intend(self) -> bool:
+        with self._store.read() as reading:
+            missing = wanted_models(reading) - {row.model_id for row in reading.endpoints()}
+        for model_id in sorted(missing):
+            with self._store.write() as transaction:
+                number = transaction.next_endpoint()
+                token = sha256(f"endpoint {model_id} {number}".encode()).hexdigest()
+                transaction.add_endpoint(model_id, token, self._now_us())
+        return bool(missing)
+
+    def _prepare(self, row: EndpointRow, model: Model) -> bool:
+        if row.seen is not None and row.seen.state in {"ready", "failed"}:
+            return False
+        trainer = self._trainer(model)
+        seen = trainer.deploy(model.ref, row.token) if row.seen is None else trainer.poll_endpoint(row.seen)
+        late_us = row.asked_us + DEADLINE_S * instants.SECOND_US
+        if seen.state == "creating" and self._now_us() >= late_us:
+            seen = msgspec.structs.replace(seen, state="failed", reason="it was not ready within a day")
+        elif seen.state == "gone":
+            seen = msgspec.structs.replace(seen, state="failed", reason="it is gone")
+        with self._store.write() as transaction:
+            transaction.put_endpoint(row.number, seen, self._now_us())
+        return row.seen is None or seen.state != row.seen.state
+
+    def _end(self, row: EndpointRow, model: Model) -> bool:
+        trainer = self._trainer(model)
+        # The answer to an earlier call may have been lost: under its token the same endpoint comes back.
+        seen = trainer.deploy(model.ref, row.token) if row.seen is None else row.seen
+        trainer.teardown(seen)
+        with self._store.write() as transaction:
+            transaction.drop_endpoint(row.number)
+        return True
+
+    def _note_trouble(self, row: EndpointRow, error: BoundaryError, *, is_wanted: bool) -> None:
+        seen = row.seen
+        if is_wanted and not error.retryable and seen is None:
+            with self._store.read() as reading:
+                model = reading.model(row.model_id)
+            assert model is not None
+            seen = Endpoint(endpoint_id="", token=row.token, model=model.ref, state="failed", reason=error.cause)
+        with self._store.write() as transaction:
+            transaction.put_endpoint(row.number, seen, self._now_us())
+
+    def _trainer(self, model: Model) -> Trainer:
+        trainer = self._trainers.get(model.backend)
+        if trainer is None:
+            cause = f"there is no backend {model.backend!r}"
+            hint = "Install what it needs, or set training.backend"
+            raise BoundaryError("serve", model.ref.model_id, cause, hint=hint, retryable=False)
+        return trainer
+
+    def _now_us(self) -> int:
+        return instants.to_us(self._clock.now())
+
+
+def wanted_models(reading: RolloutReading) -> set[str]:
+    """Return the models that serve a master, or are to."""
+    versions = {one for held in reading.servings() for one in (held.champion, held.challenger)}
+    return {model.ref.model_id for model in reading.models()} & versions

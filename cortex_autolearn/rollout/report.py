@@ -1,0 +1,116 @@
+"""What a test shows: its numbers as people and programs read them, from what is stored.
+
+Nothing is decided or changed here; what a command prints of it is its own business.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from cortex_autolearn.model import instants
+from cortex_autolearn.model.rollout import SCORES
+from cortex_autolearn.rollout.apply import names
+from cortex_autolearn.rollout.decide import criteria
+from cortex_autolearn.rollout.interval import interval
+from cortex_autolearn.rollout.plan import TRAFFIC_DAYS, per_day
+from cortex_autolearn.rollout.scorecard import card
+from cortex_autolearn.rollout.trials import Course
+from cortex_autolearn.rollout.wealth import Range
+
+if TYPE_CHECKING:
+    from cortex_autolearn.model.experiments import AliasChange, Experiment
+    from cortex_autolearn.model.rollout import Decision, WatchDecision
+    from cortex_autolearn.rollout.decide import Criterion
+    from cortex_autolearn.rollout.needs import RolloutReading
+
+_RATES: Final = (0.0, 1.0)
+
+Bounds = tuple[float, float] | None
+
+
+class Summary(NamedTuple):
+    """All that a test shows.
+
+    Arguments:
+        experiment: the test.
+        decision: what would be decided now; of a test that has ended, what its last numbers say.
+        card: the same as FORMATS has it printed (the model on trial is ``b`` there, in a watch as well).
+        criteria: what a promotion needs, and how far it is.
+        cost_usd: mean cost of a task by variant, where known.
+        late: outcomes that came when it had ended.
+        refused: outcomes that were none, by reason.
+        tasks_per_day: the master's traffic.
+        intervals: of the gains, at 95 %, valid at all times at once; None while nothing was measured.
+    """
+
+    experiment: Experiment
+    decision: Decision | WatchDecision
+    card: dict[str, Any]
+    criteria: tuple[Criterion, ...]
+    cost_usd: dict[str, float]
+    late: int
+    refused: dict[str, int]
+    tasks_per_day: float
+    intervals: dict[str, Bounds]
+
+
+def course(reading: RolloutReading, test_id: str) -> Course:
+    """Return a test with its evidence, from what is stored. Raises LookupError: there is no such test."""
+    test = reading.experiment(test_id)
+    if test is None:
+        raise LookupError(f"there is no test {test_id!r}")
+    return Course(test, reading.trials(test_id))
+
+
+def check(reading: RolloutReading, test_id: str, now_us: int) -> Decision | WatchDecision:
+    """Return what would be decided about a test at an instant."""
+    found = course(reading, test_id)
+    return _decision(found, now_us)
+
+
+def summary(reading: RolloutReading, test_id: str, now_us: int) -> Summary:
+    """Return all that a test shows at an instant."""
+    found = course(reading, test_id)
+    test = found.test
+    decision = _decision(found, now_us)
+    costs = {test.treated if treated else _other(test): cost for treated, cost in reading.costs(test_id).items()}
+    count, first_us = reading.tasks_created(test.master, now_us - TRAFFIC_DAYS * instants.DAY_US, now_us)
+    return Summary(
+        test,
+        decision,
+        card(decision, names(test)),
+        criteria(decision.numbers, test.policy),
+        costs,
+        len(reading.late_outcomes(test_id)),
+        test.refused,
+        per_day(count, first_us, now_us),
+        _intervals(found),
+    )
+
+
+def champion(reading: RolloutReading, master: str, at_us: int) -> AliasChange | None:
+    """Return how the champion of a master at an instant came to be it; None before rollout knew the master."""
+    changes = [one for one in reading.alias_history(master) if one.alias == "champion" and one.at_us <= at_us]
+    return changes[-1] if changes else None
+
+
+def _decision(found: Course, now_us: int) -> Decision | WatchDecision:
+    at_us = now_us if found.test.ended_us is None else found.test.ended_us
+    for _ in found.closing(at_us):
+        pass
+    return found.decision(at_us)
+
+
+def _intervals(found: Course) -> dict[str, Bounds]:
+    baseline = found.test.baseline
+    completion = found.evidence.values("completion")
+    quality = found.evidence.values("quality")
+    points = interval(completion, Range(*_RATES, baseline["completion"])) if completion else None
+    return {
+        "quality": interval(quality, Range(*SCORES, baseline["quality"])) if quality else None,
+        "completion_points": None if points is None else (100 * points[0], 100 * points[1]),
+    }
+
+
+def _other(test: Experiment) -> str:
+    return "a" if test.treated == "b" else "b"

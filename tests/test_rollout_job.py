@@ -1,0 +1,565 @@
+"""Rollout with real files and a real state: whole lives on a fast clock."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from rollout_support import (
+    BETTER,
+    BROKEN,
+    CHAMPION,
+    MASTER,
+    MODEL,
+    OTHER,
+    USUAL,
+    WORSE,
+    Skill,
+    Town,
+    town,
+)
+from support import NOW, line
+
+from cortex_autolearn.model import instants, layout
+from cortex_autolearn.model.judging import Label
+from cortex_autolearn.rollout import report
+from cortex_autolearn.rollout.registry import Refused, Unchanged
+from cortex_autolearn.rollout.steps import Done
+from cortex_autolearn.testing import FakeClock, Script
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TEST = f"{MASTER}-{MODEL}"
+WATCH = f"{TEST}-watch"
+SECOND = "ft-20251128-001"
+ME: dict[str, Any] = {"by": "ada@desk", "why": "because"}
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Iterator[Town]:
+    with town(tmp_path) as made:
+        yield made
+
+
+def only_routes_to(one: Town, version: str) -> None:
+    """Check that every task of the master's goes to one version."""
+    route = one.routes()[MASTER]
+    assert (route["champion"]["version"], route["challenger"], route["experiment"]) == (version, None, None)
+
+
+class TestLives:
+    def test_a_better_challenger_is_promoted_and_the_watch_settles(self, one: Town) -> None:
+        """A model that is better becomes champion; the former one keeps its share until the watch is over."""
+        one.skills[MODEL] = BETTER
+        one.until(lambda: one.phase() == "watching")
+        route = one.routes()[MASTER]
+        assert (route["champion"]["version"], route["challenger"]["version"]) == (MODEL, CHAMPION)
+        assert (route["experiment"], route["challenger_percentage"]) == (WATCH, 50)
+        assert one.file(TEST)["winner"] == "b"
+        one.until(lambda: one.phase() == "steady")
+        only_routes_to(one, MODEL)
+        assert one.aliases()["aliases"]["champion"]["version"] == MODEL
+        told = ["challenger_deployed", "ab_test_started", "auto_promotion", "ab_test_started", "promotion_settled"]
+        assert one.kinds() == told
+        assert [endpoint.model.model_id for endpoint in one.trainer.endpoints()] == [MODEL]
+        assert not one.handle.troubles
+
+    def test_a_worse_challenger_is_rolled_back(self, one: Town) -> None:
+        """A model that is worse loses its traffic and what serves it; the champion stays."""
+        one.skills[MODEL] = WORSE
+        one.until(lambda: one.phase() == "testing", most=2)
+        one.until(lambda: one.phase() == "steady")
+        assert one.kinds()[-1] == "auto_rollback"
+        only_routes_to(one, CHAMPION)
+        assert (one.file(TEST)["status"], one.file(TEST)["winner"]) == ("completed", "a")
+        one.run()
+        assert one.trainer.endpoints() == []
+
+    def test_a_broken_challenger_gets_ten_tasks_at_most(self, one: Town) -> None:
+        """A model that completes nothing is rolled back within ten of its tasks."""
+        one.skills[MODEL] = BROKEN
+        one.work(0)
+        one.clock.advance(60)
+        one.run()
+        one.until(lambda: one.phase() == "steady", tasks=2)
+        assert one.test(TEST).metrics["tasks_assigned"]["b"] <= 10
+        assert one.kinds()[-1] == "auto_rollback"
+
+    def test_an_equal_challenger_is_retired(self, tmp_path: Path) -> None:
+        """A model that is no better frees its place."""
+        with town(tmp_path, min_tasks=100) as one:
+            one.skills[MODEL] = USUAL
+            one.until(lambda: one.phase() == "testing", most=2)
+            one.until(lambda: one.phase() == "steady", tasks=100)
+            assert one.kinds()[-1] == "challenger_retired"
+
+    def test_quality_alone_does_not_promote(self, one: Town) -> None:
+        """A model whose scores are better, and that completes no more, never becomes champion."""
+        one.skills[MODEL] = Skill(completes=USUAL.completes, quality=4.8)
+        one.until(lambda: one.phase() == "testing", most=2)
+        one.until(lambda: one.phase() == "steady", tasks=100)
+        assert "auto_promotion" not in one.kinds()
+
+    def test_a_challenger_that_hangs_silently_is_not_promoted(self, tmp_path: Path) -> None:
+        """Tasks that never end count as failures once their window has closed, though all that ends is splendid."""
+        with town(tmp_path) as one:
+            one.skills[MODEL] = Skill(completes=1.0, quality=4.9, hangs=0.4)
+            one.until(lambda: one.phase() == "testing", most=2)
+            one.until(lambda: one.phase() == "steady")
+            assert one.kinds()[-1] == "auto_rollback"
+
+    def test_a_model_that_degrades_after_its_promotion_is_reverted(self, one: Town) -> None:
+        """The former champion comes back when the promoted model turns out worse."""
+        one.skills[MODEL] = BETTER
+        one.until(lambda: one.phase() == "watching")
+        one.skills[MODEL] = WORSE
+        one.until(lambda: one.phase() == "steady")
+        assert one.kinds()[-1] == "promotion_reverted"
+        only_routes_to(one, CHAMPION)
+        assert one.file(WATCH)["winner"] == "b"
+        assert one.aliases()["aliases"]["champion"]["version"] == CHAMPION
+        assert [row.version for row in one.history() if row.alias == "champion"] == [
+            CHAMPION,
+            MODEL,
+            CHAMPION,
+        ]
+
+    def test_two_masters_have_fates_of_their_own(self, tmp_path: Path) -> None:
+        """A global model is tested for each master of its dataset, and may be good for one and bad for another."""
+        manifest = {"by_master": {"train": {MASTER: 9, OTHER: 5, "null": 2}, "validation": {MASTER: 1}}}
+        with Town(tmp_path, clock=FakeClock(NOW)) as one:
+            path = tmp_path / layout.dataset_file("abc", "manifest.json")
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps(manifest))
+            one.past()
+            one.past(OTHER)
+            one.add_model(scope="global", dataset_id="abc")
+            one.skills[MODEL] = BETTER
+            bad = {CHAMPION: USUAL, MODEL: WORSE}
+            for _ in range(40):
+                one.work(30)
+                one.work(30, OTHER, bad)
+                if (one.phase(), one.phase(OTHER)) == ("watching", "steady"):
+                    break
+            assert (one.held().champion, one.held(OTHER).champion) == (MODEL, CHAMPION)
+            assert one.test(f"{OTHER}-{MODEL}").ending == "roll_back"
+
+    def test_a_restart_in_between_changes_nothing(self, tmp_path: Path) -> None:
+        """What a process remembers is what is stored: a life with a restart after every run is the same life."""
+        lives = []
+        for name, restarts in (("plain", False), ("restarted", True)):
+            with town(tmp_path / name) as one:
+                one.skills[MODEL] = BETTER
+
+                def is_over(one: Town = one, restarts: bool = restarts) -> bool:
+                    if restarts:
+                        one.restart()
+                    return one.phase() == "steady" and "promotion_settled" in one.kinds()
+
+                one.until(is_over)
+                lives.append((one.events(), one.status(), one.file(TEST), one.aliases(), one.routes()))
+        assert lives[0] == lives[1]
+
+
+class TestDeploying:
+    def test_a_model_that_cannot_be_served_is_given_up(self, tmp_path: Path) -> None:
+        """Without an endpoint there is no test, and the next model has its turn."""
+        with town(tmp_path, script=Script(deploy="fails")) as one:
+            one.run()
+            one.clock.advance(120)
+            one.run()
+            assert one.kinds() == ["challenger_retired"]
+            assert "no capacity" in one.events()[-1][1]["why"]
+            assert (one.phase(), one.trainer.endpoints()) == ("steady", [])
+
+    def test_an_answer_that_is_lost_deploys_once(self, tmp_path: Path) -> None:
+        """Asked again under the same token, the backend has one endpoint."""
+        with town(tmp_path, script=Script(loses_answers=True)) as one:
+            one.run()
+            assert one.handle.troubles
+            one.clock.advance(120)
+            one.run()
+            one.run()
+            assert one.phase() == "testing"
+            assert len(one.trainer.endpoints()) == 1
+
+    def test_the_next_model_waits_for_the_test_that_runs(self, one: Town) -> None:
+        """One test a master at a time."""
+        one.skills |= {MODEL: WORSE, SECOND: WORSE}
+        one.until(lambda: one.phase() == "testing", most=2)
+        one.add_model(SECOND)
+        one.work(5)
+        assert one.queue() == [SECOND]
+        one.until(lambda: one.held().challenger == SECOND)
+        assert one.test(TEST).ending == "roll_back"
+
+    def test_settings_may_narrow_the_masters(self, tmp_path: Path) -> None:
+        """A model for a master that is not among rollout.masters is not deployed by itself."""
+        with town(tmp_path, masters=(OTHER,)) as one:
+            one.work(5)
+            assert (one.held(), one.queue()) == (None, [])
+
+    def test_a_test_of_somebody_else_occupies_its_master(self, one: Town) -> None:
+        """Beside an active test that is not ours none is started, until that one has ended."""
+        path = one.root / layout.test_file("security-master-theirs")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"master": "security-master", "status": "active", "variants": {}}))
+        one.work(5)
+        assert (one.held(), len(one.queue())) == (None, 1)
+        found = one.rollout.deploy(MODEL, MASTER, dry_run=True, **ME)
+        assert isinstance(found, Unchanged)
+        path.write_text(json.dumps({"master": "security-master", "status": "completed", "winner": "a"}))
+        assert one.rollout.is_waiting()
+        one.run()
+        assert one.phase() == "deploying"
+
+    def test_the_champion_is_taken_from_the_aliases_that_stand_there(self, tmp_path: Path) -> None:
+        """A master whose champion has a name keeps it, with what else its file holds."""
+        with town(tmp_path) as one:
+            path = tmp_path / layout.aliases_file(MASTER)
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps({"note": 1, "aliases": {"champion": {"version": "v7", "owner": "x"}}}))
+            one.run()
+            assert one.held().champion == "v7"
+            assert one.aliases()["note"] == 1
+            assert one.aliases()["aliases"]["champion"]["owner"] == "x"
+
+    def test_what_is_to_be_expected_is_said_when_a_test_begins(self, tmp_path: Path) -> None:
+        """Expected days, baseline and warnings stand in the event that tells of the start."""
+        with town(tmp_path, challenger_percentage=10) as one:
+            one.past(skill=Skill(completes=1.0))
+            one.run()
+            one.clock.advance(120)
+            one.run()
+            body = dict(one.events())["ab_test_started"]
+            assert len(body["expected_days"]) == 2
+            assert body["percentage_b"] == 10
+            assert body["baseline_tasks"] > 100
+
+    def test_a_baseline_is_the_champions_own(self, one: Town) -> None:
+        """What a former champion did, and what the other variant of a test did, is no part of it."""
+        one.skills |= {MODEL: Skill(completes=1.0, quality=4.9), SECOND: USUAL}
+        one.until(lambda: "promotion_settled" in one.kinds())
+        one.clock.advance(3_600)
+        one.add_model(SECOND)
+        one.until(lambda: one.phase() == "testing")
+        baseline = one.test(f"{MASTER}-{SECOND}").baseline
+        assert baseline["tasks"] == baseline["completed"] > 50
+        assert one.test(TEST).baseline["completed"] < one.test(TEST).baseline["tasks"] == 200
+
+
+class TestPeople:
+    def start(self, one: Town) -> None:
+        one.skills.setdefault(MODEL, USUAL)
+        one.until(lambda: one.phase() == "testing", most=2)
+
+    def test_a_stop_in_the_file_is_honoured_once(self, one: Town) -> None:
+        """Status and winner that a person set in the test's file end the test their way, as a manual decision."""
+        self.start(one)
+        document = one.file(TEST) | {"status": "completed", "winner": "a", "note": "enough"}
+        (one.root / layout.test_file(TEST)).write_text(json.dumps(document))
+        assert one.rollout.is_waiting()
+        one.run()
+        assert one.phase() == "steady"
+        assert one.kinds().count("manual_decision") == 1
+        assert one.events()[-1][1]["in_file"]
+        assert one.file(TEST)["note"] == "enough"
+        (one.root / layout.test_file(TEST)).write_text(json.dumps(document | {"status": "active"}))
+        one.run()
+        assert (one.file(TEST)["status"], one.phase()) == ("completed", "steady")
+
+    def test_a_stop_in_the_file_may_promote(self, one: Town) -> None:
+        """With b as the winner the challenger becomes champion, and is watched like any other."""
+        self.start(one)
+        document = one.file(TEST) | {"status": "completed", "winner": "b"}
+        (one.root / layout.test_file(TEST)).write_text(json.dumps(document))
+        one.run()
+        assert (one.phase(), one.held().champion) == ("watching", MODEL)
+
+    def test_old_content_that_comes_back_changes_nothing(self, one: Town) -> None:
+        """In everything but a stop the state wins over the file."""
+        self.start(one)
+        before = one.file(TEST)
+        (one.root / layout.test_file(TEST)).write_text(json.dumps(before | {"variants": {}, "master": "x"}))
+        one.run()
+        assert one.file(TEST) == before
+
+    def test_a_pause_gives_all_tasks_to_the_champion(self, one: Town) -> None:
+        """While a test is paused nobody gets the challenger, and tasks of that time are none of the test's."""
+        self.start(one)
+        assert isinstance(one.rollout.pause(TEST, **ME), Done)
+        assert isinstance(one.rollout.pause(TEST, **ME), Unchanged)
+        only_routes_to(one, CHAMPION)
+        assert one.file(TEST)["variants"]["a"]["traffic_percentage"] == 100
+        before = one.test(TEST).metrics["tasks_assigned"]
+        one.work(30)
+        assert one.test(TEST).metrics["tasks_assigned"] == before
+        assert isinstance(one.rollout.resume(TEST, **ME), Done)
+        assert one.routes()[MASTER]["experiment"] == TEST
+        one.work(30)
+        assert sum(one.test(TEST).metrics["tasks_assigned"].values()) == sum(before.values()) + 30
+
+    def test_promoting_and_rolling_back_by_hand(self, one: Town) -> None:
+        """A person's word goes through at once, once, and is told of with who and why."""
+        self.start(one)
+        found = one.rollout.promote("security", **ME)
+        assert isinstance(found, Done)
+        assert (one.phase(), one.held().champion) == ("watching", MODEL)
+        assert isinstance(one.rollout.promote(MASTER, **ME), Unchanged)
+        assert isinstance(one.rollout.rollback(MASTER, **ME), Done)
+        assert (one.phase(), one.held().champion) == ("steady", CHAMPION)
+        assert isinstance(one.rollout.rollback(MASTER, **ME), Unchanged)
+        assert isinstance(one.rollout.rollback(MASTER, to=MODEL, **ME), Done)
+        assert one.held().champion == MODEL
+        bodies = [body for kind, body in one.events() if kind == "manual_decision"]
+        assert [(body["step"], body["by"], body["why"]) for body in bodies] == [
+            ("promote", "ada@desk", "because"),
+            ("revert", "ada@desk", "because"),
+            ("restore", "ada@desk", "because"),
+        ]
+        one.run()
+        only_routes_to(one, MODEL)
+        assert [endpoint.model.model_id for endpoint in one.trainer.endpoints()] == [MODEL]
+
+    def test_a_step_that_may_not_be_taken_is_refused_with_the_reason(self, one: Town) -> None:
+        """Nothing changes, and the answer says why."""
+        self.start(one)
+        before = one.events()
+        for found in (
+            one.rollout.deploy("ft-none", MASTER, **ME),
+            one.rollout.deploy(MODEL, "../etc", **ME),
+            one.rollout.promote("nobody", **ME),
+            one.rollout.resume("nothing", **ME),
+            one.rollout.rollback(MASTER, to="v0.0.1", **ME),
+        ):
+            assert isinstance(found, Refused)
+            assert found.reason
+        assert isinstance(one.rollout.deploy(MODEL, MASTER, **ME), Unchanged)
+        assert one.events() == before
+
+    def test_an_aborted_test_may_be_had_again(self, one: Town) -> None:
+        """Deployed again by hand, a model is tested again, under a name of its own and counted."""
+        self.start(one)
+        assert isinstance(one.rollout.abort(TEST, **ME), Done)
+        assert isinstance(one.rollout.abort(TEST, **ME), Unchanged)
+        assert one.phase() == "steady"
+        dry = one.rollout.deploy(MODEL, MASTER, dry_run=True, **ME)
+        assert isinstance(dry, Done)
+        assert one.queue() == []
+        assert isinstance(one.rollout.deploy(MODEL, MASTER, **ME), Done)
+        one.until(lambda: one.phase() == "testing", most=3)
+        assert (one.held().test_id, one.test(f"{TEST}-2").number) == (f"{TEST}-2", 2)
+
+    def test_which_model_was_champion_when_and_why(self, one: Town) -> None:
+        """History answers for every instant since rollout knows the master."""
+        self.start(one)
+        before_us = one.now_us
+        one.clock.advance(10)
+        one.rollout.promote(MASTER, **ME)
+        found = one.look(report.champion, MASTER, one.now_us)
+        assert found is not None
+        assert (found.version, found.by, found.why, found.step) == (MODEL, "ada@desk", "because", "promote")
+        earlier = one.look(report.champion, MASTER, before_us)
+        assert earlier is not None
+        assert earlier.version == CHAMPION
+        assert one.look(report.champion, MASTER, 0) is None
+        assert found.event_seq is not None
+        with one.rooms.store.read() as reading:
+            decided = reading.decided(found.event_seq)
+        assert decided is not None
+        assert decided.numbers["card"]["variants"]["b"]["name"] == MODEL
+
+
+class TestOutcomes:
+    def start(self, one: Town) -> None:
+        one.skills.setdefault(MODEL, USUAL)
+        one.until(lambda: one.phase() == "testing", most=2)
+
+    def results(self, one: Town, *lines: dict[str, Any], test: str = TEST) -> Path:
+        path = one.root / layout.results_file(test)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.writelines(json.dumps(one, indent=2) + "\n" for one in lines)
+        return path
+
+    def result(self, one: Town, task_id: str, variant: str = "b", **changes: Any) -> dict[str, Any]:
+        return {
+            "test_id": TEST,
+            "task_id": task_id,
+            "variant": variant,
+            "status": "completed",
+            "duration_seconds": 30,
+            "quality_score": 4.2,
+            "timestamp": instants.to_text(one.clock.now()),
+            **changes,
+        }
+
+    def test_results_of_the_shell_count_once(self, one: Town) -> None:
+        """Pretty-printed objects are outcomes; delivered twice, or with the file written anew, they count once."""
+        self.start(one)
+        before = one.test(TEST).metrics["tasks_completed"]["b"]
+        path = self.results(one, self.result(one, "r1"), self.result(one, "r2"), self.result(one, "r1"))
+        assert one.rollout.is_waiting()
+        one.run()
+        assert one.test(TEST).metrics["tasks_completed"]["b"] == before + 2
+        again = path.with_suffix(".new")
+        again.write_bytes(path.read_bytes())
+        again.replace(path)
+        one.run()
+        assert one.test(TEST).metrics["tasks_completed"]["b"] == before + 2
+        assert not one.rollout.is_waiting()
+
+    def test_a_file_that_is_being_written_waits_for_its_end(self, one: Town) -> None:
+        """Half an object is left for the next run."""
+        self.start(one)
+        text = json.dumps(self.result(one, "r1"), indent=2)
+        path = self.results(one)
+        path.write_text(text[:40])
+        one.run()
+        before = one.test(TEST).metrics["tasks_completed"]["b"]
+        path.write_text(text)
+        one.run()
+        assert one.test(TEST).metrics["tasks_completed"]["b"] == before + 1
+        assert one.rooms.quarantine() == []
+
+    def test_what_is_no_outcome_is_quarantined_once_and_counted(self, one: Town) -> None:
+        """Foreign tests, unknown variants, impossible numbers and broken text: kept with the reason, counted."""
+        self.start(one)
+        good = self.result(one, "r1")
+        path = self.results(
+            one,
+            good | {"test_id": "../../etc/passwd"},
+            good | {"variant": "c"},
+            good | {"quality_score": 1e308},
+            good | {"duration_seconds": -5},
+            good | {"task_id": ""},
+            good | {"status": "running"},
+        )
+        with path.open("a") as file:
+            file.write('{"test_id": "x", "quality_score": NaN}\n')
+        one.run()
+        lines = one.rooms.quarantine()
+        assert len(lines) == 7
+        assert {one["file"] for one in lines} == {layout.results_file(TEST)}
+        assert sum(one.test(TEST).refused.values()) == 7
+        one.restart()
+        path.write_bytes(path.read_bytes())
+        one.run()
+        assert len(one.rooms.quarantine()) == 7
+
+    def test_late_outcomes_are_kept_and_change_nothing(self, one: Town) -> None:
+        """What a test is told after its end stands in its report only."""
+        self.start(one)
+        one.rollout.abort(TEST, **ME)
+        before = one.test(TEST).metrics
+        self.results(one, self.result(one, "late-1"), self.result(one, "late-2", "a"))
+        one.run()
+        assert one.test(TEST).metrics == before
+        assert one.look(report.summary, TEST, one.now_us).late == 2
+        assert one.phase() == "steady"
+
+    def test_a_judges_score_counts_when_it_comes(self, one: Town) -> None:
+        """A label that comes after the outcome is the score that counts."""
+        self.start(one)
+        one.work(10)
+        with one.rooms.store.write() as transaction:
+            row = next(row for row in transaction.trials(TEST) if row.completed)
+            transaction.put_label(Label(row.task_id, 1.5, "", "ada", one.now_us))
+        assert one.rollout.is_waiting()
+        one.run()
+        with one.rooms.store.read() as reading:
+            assert reading.trials_of(TEST, [row.task_id])[row.task_id].quality == 1.5
+        assert not one.rollout.is_waiting()
+
+    def test_rescued_and_unrouted_tasks(self, one: Town) -> None:
+        """A rescued try is the challenger's failure; callers that do not route make the test invalid, which is said."""
+        self.start(one)
+
+        def never_routes(_: Any, record: dict[str, Any]) -> dict[str, Any]:
+            plain = {key: value for key, value in record.items() if key not in {"variant", "experiment"}}
+            return plain | {"model": CHAMPION}
+
+        one.work(80, record=never_routes)
+        assert one.test(TEST).alarms == ("unrouted",)
+        assert one.kinds()[-1] == "ab_test_held"
+
+        def rescued(choice: Any, record: dict[str, Any]) -> dict[str, Any]:
+            return record | ({"model": CHAMPION, "fallback_from": MODEL} if choice.variant == "b" else {})
+
+        before = one.test(TEST).metrics["tasks_failed"]["b"]
+        one.work(4, record=rescued)
+        assert one.test(TEST).metrics["tasks_failed"]["b"] > before
+        one.clock.advance(3_600)
+        one.run()
+        assert not one.rollout.is_waiting()
+
+    def test_masters_under_test_are_known_to_scoring(self, one: Town) -> None:
+        """While a test or watch runs its master is under test, and after it no more."""
+        assert one.rollout.masters_under_test() == frozenset()
+        self.start(one)
+        assert one.rollout.masters_under_test() == {MASTER}
+        one.rollout.abort(TEST, **ME)
+        assert one.rollout.masters_under_test() == frozenset()
+
+    def test_many_outcomes_in_one_file(self, one: Town) -> None:
+        """A file of many outcomes is taken in by portions, and what comes behind the decision is late."""
+        self.start(one)
+        path = self.results(one)
+        with path.open("wb") as file:
+            for number in range(20_000):
+                file.write(line(self.result(one, f"many-{number}", "b", status="failed", quality_score=0)))
+        one.run()
+        assert one.kinds()[-1] == "auto_rollback"
+        assert one.test(TEST).metrics["tasks_assigned"]["b"] < 100
+        assert one.look(report.summary, TEST, one.now_us).late > 19_000
+
+
+class TestProjections:
+    def test_what_is_removed_or_damaged_comes_back(self, one: Town) -> None:
+        """Routes, aliases and test files are written again from the state."""
+        one.skills[MODEL] = USUAL
+        one.until(lambda: one.phase() == "testing", most=2)
+        routes, aliases, test = one.routes(), one.aliases(), one.file(TEST)
+        (one.root / layout.ROUTES).write_bytes(b"{")
+        (one.root / layout.aliases_file(MASTER)).unlink()
+        (one.root / layout.test_file(TEST)).write_bytes(b"")
+        one.run()
+        assert (one.routes(), one.aliases(), one.file(TEST)) == (routes, aliases, test)
+
+    def test_a_file_in_the_way_hinders_nothing_else(self, one: Town) -> None:
+        """A folder where an alias file or results should be is told of, and the rest goes on."""
+        one.skills[MODEL] = USUAL
+        one.until(lambda: one.phase() == "testing", most=2)
+        (one.root / layout.aliases_file(MASTER)).unlink()
+        (one.root / layout.aliases_file(MASTER)).mkdir()
+        (one.root / layout.results_file(TEST)).mkdir(parents=True)
+        one.work(10)
+        assert {layout.aliases_file(MASTER), layout.results_file(TEST)} <= {
+            str(error.subject).removeprefix(f"{one.root}/") for error in one.handle.troubles
+        }
+        one.rollout.pause(TEST, **ME)
+        only_routes_to(one, CHAMPION)
+
+    def test_a_run_that_changes_nothing_writes_nothing(self, one: Town) -> None:
+        """Nothing is replaced without need, so that nobody is woken by us for nothing."""
+        one.skills[MODEL] = USUAL
+        one.until(lambda: one.phase() == "testing", most=2)
+        one.run()
+        assert one.run() == {}
+        assert not one.rollout.is_waiting()
+
+    def test_evidence_is_the_same_from_what_is_stored(self, one: Town) -> None:
+        """The running evidence and the one computed from stored trials have the same numbers, to the last bit."""
+        one.skills[MODEL] = Skill(completes=0.85, quality=4.0, hangs=0.02)
+        one.until(lambda: one.phase() == "testing", most=2)
+        for _ in range(4):
+            one.work(25)
+            with one.rooms.store.read() as reading:
+                test = reading.experiment(TEST)
+                assert test is not None
+                running = one.rollout._follower.course(reading, test)  # noqa: SLF001 - the one that followed
+            assert running is one.rollout._follower._courses[TEST]  # noqa: SLF001 - likewise
+            assert running.evidence.numbers() == one.look(report.course, TEST).evidence.numbers()
