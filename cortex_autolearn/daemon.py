@@ -18,6 +18,7 @@ import msgspec
 
 from cortex_autolearn import __version__, settings, wiring
 from cortex_autolearn.adapters import files, lock, observe
+from cortex_autolearn.jobs import WAITS
 from cortex_autolearn.lanes import Lanes, Request, in_thread
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.ports import BoundaryError
@@ -47,10 +48,12 @@ _OUTPUT_FOLDERS: Final = (
     layout.ANALYTICS,
     layout.REPORTS,
     layout.KPIS,
+    layout.AUTOLEARN,
+    layout.AB_TESTS,
     *(f"{folder}/{split}" for folder in (layout.TRAINING_VIEW, layout.OUTCOMES) for split in _SPLITS),
 )
 # Read once, when the process starts.
-_FIXED: Final = ("log.file", "log.format", "log.queue_size", "medallion.follow_bronze", "watch.")
+_FIXED: Final = ("log.file", "log.format", "log.queue_size", "watch.")
 
 
 class SideTaskDiedError(Exception):
@@ -185,6 +188,7 @@ class Daemon:
         await self._catch_up()
         for job in ("medallion", "collection"):  # what somebody removed meanwhile comes back
             self.ask(job, "start")
+        self._lanes.ask(Request("rollout", "start", if_waiting=True))
         await self._stop.wait()
 
     def _on_due(self, job: str, slot: Slot, trigger: str = "schedule") -> None:
@@ -213,6 +217,9 @@ class Daemon:
         if job == "silver":
             self._on_bronze()
             return
+        if job == "rollout":  # its own files are among those: it is asked whether they say anything new
+            self._lanes.ask(Request(job, "watcher", if_waiting=True))
+            return
         ours = all(path.name.endswith(layout.OWN_SILVER_SUFFIX) for path in paths)
         # While our own run writes silver, nobody else's does, and when it ends the lane asks for the collection.
         if not (ours and {"silver", "medallion"} & set(self._lanes.running)):
@@ -230,7 +237,8 @@ class Daemon:
 
     def _bronze_is_quiet(self) -> None:
         self._bronze_timer = self._bronze_since = None
-        self._lanes.ask(Request("silver", "watcher"))
+        # Without follow_bronze only while a test runs, whose outcomes are wanted as they come.
+        self._lanes.ask(Request("silver", "watcher", if_waiting=not self._app.settings.medallion.follow_bronze))
 
     async def _sweep(self, watcher: Watcher) -> None:
         while not await self._stops_within(self._app.settings.watch.sweep_s):
@@ -263,8 +271,10 @@ class Daemon:
             self._log.error("slots_misfired", slots=self._scheduler.misfires - self._misfires)
             self._misfires = self._scheduler.misfires
         await self._catch_up()
-        if not self._lanes.has_failed("collection"):  # that waits for its next time
-            self._lanes.ask(Request("collection", "heartbeat", if_waiting=True))
+        scheduled = {job.name for job in planned(self._app.settings.schedule)}
+        for job in WAITS.keys() - {"silver"}:  # bronze that grows is the watcher's business
+            if job not in scheduled or not self._lanes.has_failed(job):  # that waits for its next time
+                self._lanes.ask(Request(job, "heartbeat", if_waiting=True))
 
     def _clock_step(self) -> timedelta | None:
         # Real time, also where the schedule's own runs faster.
@@ -305,9 +315,12 @@ class Daemon:
 
     def _make_watcher(self) -> Watcher | None:
         policy, tree = self._app.settings.watch, self._app.tree
-        watched = [Watched(tree.path(layout.SILVER), ".jsonl", "collection")]
-        if self._app.settings.medallion.follow_bronze:
-            watched.append(Watched(tree.path(layout.BRONZE), ".jsonl", "silver"))
+        watched = [
+            Watched(tree.path(layout.SILVER), ".jsonl", "collection"),
+            Watched(tree.path(layout.BRONZE), ".jsonl", "silver"),
+            Watched(tree.path(layout.AB_TESTS), ".json", "rollout"),
+            Watched(tree.path(layout.AB_RESULTS), ".jsonl", "rollout"),
+        ]
         if not policy.enabled:
             return None
         return Watcher(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from cortex_autolearn import retention
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.ports import OutputDamagedError
+from cortex_autolearn.training.job import decision_dict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
     from cortex_autolearn.adapters.store import Store
     from cortex_autolearn.adapters.tree import Tree
     from cortex_autolearn.collect.job import Collector
+    from cortex_autolearn.collect.scoring import Scorer
     from cortex_autolearn.medallion.job import Medallion
     from cortex_autolearn.ports import BoundaryError, Clock
+    from cortex_autolearn.rollout.job import Rollout
     from cortex_autolearn.settings import Settings
+    from cortex_autolearn.training.job import Trainings
 
 
 _FOLDERS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
@@ -54,6 +58,9 @@ class Rooms(NamedTuple):
     settings: Settings
     medallion: Medallion
     collect: Collector
+    scoring: Scorer
+    training: Trainings
+    rollout: Rollout
 
 
 class LoggedRun(Protocol):
@@ -72,6 +79,9 @@ class LoggedRun(Protocol):
 
     def trouble(self, error: BoundaryError) -> None:
         """Tell of a failure that concerns one input and stops nothing."""
+
+    def is_ending(self) -> bool:
+        """Tell whether the process is to end, so that nothing new should be begun."""
 
 
 def silver(rooms: Rooms, run: LoggedRun, is_scheduled: bool) -> dict[str, Any]:  # noqa: ARG001, FBT001 - as all jobs
@@ -141,11 +151,78 @@ def collection(
     return counts
 
 
+def scoring(
+    rooms: Rooms,
+    run: LoggedRun,
+    is_scheduled: bool,  # noqa: ARG001, FBT001 - as all jobs
+    *,
+    limit: int | None = None,
+    rescore: bool = False,
+    calibrate: int = 0,
+) -> dict[str, Any]:
+    """Have tasks judged that lack a score, and take in what the judge has answered.
+
+    Options:
+        limit: the most tasks to send.
+        rescore: also judge tasks again whose score is of another model or rubric.
+        calibrate: also judge so many tasks that people or the fleet have scored.
+    """
+    return rooms.scoring.run(run, limit=limit, rescore=rescore, calibrate=calibrate).as_dict()
+
+
 def readiness(rooms: Rooms, run: LoggedRun, is_scheduled: bool) -> dict[str, Any]:  # noqa: ARG001, FBT001 - as all jobs
-    """Say whether there is enough to fine-tune on."""
-    numbers = data_collection(rooms)
-    counts = {**numbers, "due": numbers["ready"]}
+    """Say whether there is enough to fine-tune on, and start a training of every scope that is due."""
+    is_due = any(one.new >= one.needed for one in rooms.training.progress().values())
+    counts = {**data_collection(rooms), "due": is_due}
     run.log.info("training_ready" if counts["due"] else "training_not_ready", **counts)
+    decisions = rooms.training.check(run, lambda shown: run.log.info("fine_tune_triggered", **shown))
+    counts["decisions"] = list(map(decision_dict, decisions))
+    for decision in counts["decisions"]:
+        run.log.info("training_decided", **decision)
+    return counts
+
+
+def training(
+    rooms: Rooms,
+    run: LoggedRun,
+    is_scheduled: bool,  # noqa: ARG001, FBT001 - as all jobs
+    *,
+    start: str | None = None,
+    is_forced: bool = False,
+    by: str = "",
+    give_up: str | None = None,
+) -> dict[str, Any]:
+    """Submit trainings that were started, ask how far those under way are, and end those that are to end.
+
+    Options:
+        start: a scope whose training a person asks for.
+        is_forced: start it with fewer examples, or sooner after a failure, than the rule asks.
+        by: who asks.
+        give_up: the model of a training that is to end here even if its backend does not answer.
+    """
+    counts: dict[str, Any] = {}
+    if start is not None:
+        decision = rooms.training.trigger(
+            start, run, lambda shown: run.log.info("fine_tune_triggered", **shown), is_forced=is_forced, by=by
+        )
+        counts["decision"] = decision_dict(decision)
+        run.log.info("training_decided", **counts["decision"])
+    counts["trainings"] = rooms.training.tender.tend(run)
+    if give_up is not None:
+        rooms.training.tender.give_up(give_up, run)
+    return counts
+
+
+def rollout(rooms: Rooms, run: LoggedRun, is_scheduled: bool) -> dict[str, Any]:  # noqa: ARG001, FBT001 - as all jobs
+    """Deploy models that wait, follow the tests that run, and apply what they decide."""
+    rooms.medallion.mend()  # which variant answered a task is read from silver
+    try:
+        counts = rooms.rollout.run(run)
+    except OutputDamagedError as error:
+        rooms.medallion.mend(error.relative)  # as in collection
+        raise
+    for begun in counts.get("begun", ()):
+        (run.log.warning if begun["warnings"] else run.log.info)("ab_test_started", **begun)
     return counts
 
 
@@ -169,9 +246,60 @@ BODIES: Final[Mapping[str, Callable[..., dict[str, Any]]]] = {
     "silver": silver,
     "medallion": medallion,
     "collection": collection,
+    "scoring": scoring,
     "readiness": readiness,
+    "training": training,
+    "rollout": rollout,
     "status": status,
 }
+
+
+def _collection_waits(rooms: Rooms) -> bool:
+    # A transaction, so that this waits for whoever has written lines and is about to commit their tasks.
+    with rooms.store.write() as transaction:
+        return transaction.waiting_tasks() > 0
+
+
+def _silver_waits(rooms: Rooms) -> bool:
+    return bool(rooms.rollout.masters_under_test())
+
+
+def _scoring_waits(rooms: Rooms) -> bool:
+    if not rooms.scoring.can_ask:
+        return False
+    now_us = instants.to_us(rooms.clock.now())
+    with rooms.store.read() as reading:
+        if reading.has_unchosen():
+            return True
+        last = reading.last_run("scoring")
+        is_due = last is None or now_us - last.started_us >= rooms.settings.judge.poll_s * instants.SECOND_US
+        return is_due and (bool(reading.open_batches()) or reading.was_busy_until(now_us))
+
+
+def _training_waits(rooms: Rooms) -> bool:
+    now_us = instants.to_us(rooms.clock.now())
+    before_us = now_us - rooms.settings.training.poll_s * instants.SECOND_US
+    with rooms.store.read() as reading:
+        last = reading.last_run("training")
+        if last is not None and last.result == "failed" and before_us < last.started_us <= now_us:
+            return False  # it has no slot of the schedule to be tried again in, so it is here, and not at once
+        return reading.trainings_to_tend(before_us, now_us) > 0
+
+
+def _rollout_waits(rooms: Rooms) -> bool:
+    return rooms.rollout.is_waiting()
+
+
+WAITS: Final[Mapping[str, Callable[[Rooms], bool]]] = {
+    "silver": _silver_waits,
+    "collection": _collection_waits,
+    "scoring": _scoring_waits,
+    "training": _training_waits,
+    "rollout": _rollout_waits,
+}
+"""For jobs that the daemon asks for at every heartbeat: whether there is anything for them to do now.
+
+Of silver: whether bronze that grows is wanted at once, though the configuration does not have it followed."""
 
 
 def event_of(job: str, counts: Mapping[str, Any], *, is_whole: bool) -> str | None:
@@ -186,6 +314,8 @@ def event_of(job: str, counts: Mapping[str, Any], *, is_whole: bool) -> str | No
             return "medallion_run" if counts.get("objects") or counts.get("quarantined") else None
         case "collection":
             return "hq_collection" if counts.get("processed") or counts.get("withdrawn") else None
+        case "scoring":
+            return "quality_scored" if counts.get("scored") or counts.get("set_aside") else None
         case _:
             return None
 
@@ -232,6 +362,7 @@ class _Uncounted:
     def __init__(self, run: LoggedRun) -> None:
         self.progress = run.progress
         self.trouble = run.trouble
+        self.is_ending = run.is_ending
 
 
 def _texts(days: Sequence[int]) -> list[str]:

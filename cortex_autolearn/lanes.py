@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
+from cortex_autolearn.jobs import WAITS
 from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.runner import JOBS, LOCKS
 
@@ -25,13 +26,23 @@ T = TypeVar("T")
 
 _COVERS: Final = {"medallion": "silver"}
 """A job that does all that another one of its lane does."""
+_FOLLOWERS: Final = {
+    "silver": ("collection", "rollout"),
+    "medallion": ("collection", "rollout"),
+    "collection": ("scoring", "rollout"),  # it takes in silver that Cortex wrote
+    "scoring": ("collection", "rollout"),
+    "readiness": ("rollout",),
+    "training": ("rollout",),
+}
+"""Jobs for which a run of another one may leave something to do."""
 
 
 class Request(NamedTuple):
     """A job that is asked for.
 
-    It runs when its ``slot`` of the schedule is not done yet, or when tasks wait and ``if_waiting`` is set; with
-    neither given, or when ``is_certain``, in any case. All that is looked up when its turn comes.
+    It runs when its ``slot`` of the schedule is not done yet, or when something waits for it (``jobs.WAITS``) and
+    ``if_waiting`` is set; with neither given, or when ``is_certain``, in any case. All that is looked up when its turn
+    comes.
     """
 
     job: str
@@ -151,17 +162,21 @@ class Lanes:
 
     async def _run(self, request: Request) -> None:
         """Run a job in a thread, and ask for what its result makes necessary."""
-        await in_thread(partial(self._run_now, request), f"job-{request.job}")
-        if request.job in {"silver", "medallion"}:
-            self.ask(Request("collection", request.job, if_waiting=True))
+        if not await in_thread(partial(self._run_now, request), f"job-{request.job}"):
+            return
+        for job in _FOLLOWERS.get(request.job, ()):
+            if job != "scoring" or job not in self._failed:  # what a provider refused waits for its next time
+                self.ask(Request(job, request.job, if_waiting=True))
 
-    def _run_now(self, request: Request) -> None:
-        """Run a job, if it is still wanted. Never raises for what a job fails of."""
+    def _run_now(self, request: Request) -> bool:
+        """Run a job, if it is still wanted, and tell whether it was. Never raises for what a job fails of."""
         self._threads.add(threading.get_ident())
         try:
-            if self._is_wanted(request) and not self._is_closed:  # finding out may have taken until now
-                result = self._app.runner.run(request.job, trigger=request.trigger, slot=request.slot)
-                (self._failed.discard if result.error is None else self._failed.add)(request.job)
+            if not self._is_wanted(request) or self._is_closed:  # finding out may have taken until now
+                return False
+            result = self._app.runner.run(request.job, trigger=request.trigger, slot=request.slot)
+            (self._failed.discard if result.error is None else self._failed.add)(request.job)
+            return True
         finally:
             self._threads.discard(threading.get_ident())
 
@@ -179,11 +194,7 @@ class Lanes:
             with self._app.store.read() as reading:
                 if not reading.slot_done(request.job, request.slot):
                     return True
-        if request.if_waiting:
-            # A transaction, so that this waits for whoever has written lines and is about to commit their tasks.
-            with self._app.store.write() as transaction:
-                return transaction.waiting_tasks() > 0
-        return False
+        return request.if_waiting and WAITS[request.job](self._app.rooms)
 
 
 async def in_thread(call: Callable[[], T], name: str) -> T:

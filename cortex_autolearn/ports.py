@@ -8,12 +8,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
     from contextlib import AbstractContextManager
     from datetime import datetime
 
+    from cortex_autolearn.model.judgement import Answer, Ask, Batch, ModelLife, Refusal
+    from cortex_autolearn.model.judging import Judged
     from cortex_autolearn.model.ledger import Collected, DayTask, Line, Source, Standing, TaskRow, Ungated
+    from cortex_autolearn.model.training import DatasetRow, OutcomePlace, Validated
+    from cortex_autolearn.model.training_jobs import (
+        DatasetRef,
+        Endpoint,
+        Estimate,
+        Limits,
+        ModelRef,
+        RemoteJob,
+        Spec,
+    )
+    from cortex_autolearn.model.training_problems import Problem
+    from cortex_autolearn.model.trainings import Model, Training
 
 
 class BoundaryError(Exception):
@@ -102,6 +116,9 @@ class Files(Protocol):
     def remove(self, relative: str) -> None:
         """Remove a file; that it is gone already is no error."""
 
+    def remove_folder(self, relative: str) -> None:
+        """Remove a folder and the files in it; that it is gone already is no error."""
+
 
 class Outlet(Protocol):
     """What every transaction can do besides changing rows."""
@@ -185,6 +202,13 @@ class CollectingTransaction(Outlet, Protocol):
     def lines(self, row_ids: Iterable[int]) -> list[Line]: ...
     def line_of(self, task_id: str) -> Line | None: ...
     def outranked(self, row_ids: Iterable[int]) -> set[int]: ...
+    def final_tasks_of(self, task_ids: Iterable[str], until: int) -> list[Ungated]: ...
+    def has_scores(self) -> bool: ...
+    def labels_of(self, task_ids: Iterable[str]) -> dict[str, float]: ...
+    def judged(self, task_ids: Iterable[str]) -> dict[str, Judged]: ...
+    def move_score(self, task_id: str, source: int, source_offset: int) -> None: ...
+    def to_regate(self, limit: int) -> list[str]: ...
+    def regated(self, task_ids: Iterable[str]) -> None: ...
     def any_collected(self) -> bool: ...
     def collected(self, task_ids: Iterable[str]) -> dict[str, Collected]: ...
     def collected_in(self, split: str, day: int) -> list[Collected]: ...
@@ -211,3 +235,220 @@ class RunHandle(Protocol):
 
     def trouble(self, error: BoundaryError) -> None:
         """Tell of a failure that concerns one input and stops nothing."""
+
+    def is_ending(self) -> bool:
+        """Tell whether the process is to end, so that nothing new should be begun."""
+
+
+class BackendError(BoundaryError):
+    """A backend of trainings refuses, or does not answer; what it is doing stays as it is known."""
+
+    @classmethod
+    def of(cls, error: BoundaryError) -> BackendError:
+        """Return what a backend's own error says."""
+        return cls(error.operation, error.subject, error.cause, hint=error.hint, retryable=error.retryable)
+
+
+class JudgeAuthError(BoundaryError):
+    """The judge's provider refuses the key, its rights or its account: no call succeeds before a person acts."""
+
+    def __init__(self, operation: str, subject: str, cause: str, *, hint: str) -> None:
+        super().__init__(operation, subject, cause, hint=hint, retryable=False)
+
+
+class JudgeBusyError(BoundaryError):
+    """The judge's provider had no answer for as long as is worth waiting in one run.
+
+    ``retry_after_s`` is what it asked for, in seconds; None when it did not say. ``is_free`` tells that nothing can
+    have been charged: each try got an error for an answer, or was never sent. Else a connection broke over an ask that
+    was sent and has not been answered, and its answer may have been made, and charged, for nobody.
+    """
+
+    def __init__(
+        self, operation: str, subject: str, cause: str, *, retry_after_s: float | None, is_free: bool = True
+    ) -> None:
+        super().__init__(operation, subject, cause, hint="The next run tries again", retryable=True)
+        self.retry_after_s = retry_after_s
+        self.is_free = is_free
+
+
+class JudgeMissingError(BoundaryError):
+    """The judge's provider does not know a model or a batch, or has the batch's results no more."""
+
+    def __init__(self, operation: str, subject: str, cause: str, *, hint: str) -> None:
+        super().__init__(operation, subject, cause, hint=hint, retryable=False)
+
+
+class JudgeUnsureError(BoundaryError):
+    """A batch was sent and no answer came: it may have been taken, so ask ``Judge.recent`` before sending again."""
+
+    def __init__(self, operation: str, subject: str, cause: str) -> None:
+        hint = "It may have been taken all the same: the next run looks for it before it sends anything"
+        super().__init__(operation, subject, cause, hint=hint, retryable=True)
+
+
+class Judge(Protocol):
+    """Who scores the work of tasks; used within one event loop.
+
+    Every method that asks the provider raises JudgeAuthError, JudgeBusyError, JudgeMissingError or, for anything else,
+    BoundaryError.
+    """
+
+    async def life(self, model: str) -> ModelLife:
+        """Tell where a model is in its life; a name that nobody knows is ``unknown``, no error."""
+
+    def ask_bytes(self, ask: Ask, *, model: str) -> int:
+        """Return how many bytes one ask takes in a batch at most; a request is at most their sum plus 64.
+
+        Raises:
+            ValueError: the text cannot be sent: it holds half of a surrogate pair.
+        """
+
+    def ask(self, asks: Iterable[Ask], *, model: str, concurrency: int) -> AsyncGenerator[Answer | Refusal, None]:
+        """Put questions one by one, so many at a time; answers come as they come, each ask's once.
+
+        The asks are taken only as fast as they are answered. What concerns one ask is its Refusal. When the provider
+        refuses or fails them all, no further ask is taken, those under way are still answered, for they are paid for,
+        and then the error is raised. Leaving early cancels what is under way: use ``contextlib.aclosing``.
+        """
+
+    async def submit(self, asks: Sequence[Ask], *, model: str) -> Batch:
+        """Send a batch, once: no failure sends it again.
+
+        ``asks`` is counted and gone through twice, to measure and to send: it need not hold its texts in memory.
+
+        Raises:
+            ValueError: a key is malformed or used twice, there are no asks or too many, or they are too large.
+            JudgeBusyError: it was refused for now, and not taken.
+            JudgeUnsureError: it may or may not have been taken.
+        """
+
+    def recent(self, since_us: int) -> AsyncGenerator[Batch, None]:
+        """Yield the batches created at or after an instant, the latest first; to find one whose id was lost."""
+
+    async def batch(self, batch_id: str) -> Batch:
+        """Look at a batch."""
+
+    def results(self, batch_id: str) -> AsyncGenerator[Answer | Refusal, None]:
+        """Yield the results of a batch that has ended, in any order, each as it is read."""
+
+    async def cancel(self, batch_id: str) -> None:
+        """Ask for the end of a batch; what was answered by then is charged and can be read. Ended already: no error."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+class Trainer(Protocol):
+    """A backend that makes models. Every call may block; they come from one job's thread at a time.
+
+    An expected refusal is a value: a ``model.training_problems.Problem`` before a job is submitted, a failed job or
+    endpoint after. :class:`BoundaryError` means that the answer is not known; ``retryable`` says whether asking again
+    may help. After one from ``submit`` or ``deploy`` the job or endpoint may exist or not: asking again with the same
+    token is right in either case.
+    """
+
+    @property
+    def name(self) -> str:
+        """What ``training.backend`` calls it."""
+
+    @property
+    def trains_here(self) -> bool:
+        """Whether ``poll`` does the work of the training, so that it is worth asking again at once."""
+
+    def limits(self, base: str) -> Limits:
+        """Return how many examples, and how long ones, the backend takes; asks nobody."""
+
+    def preflight(self, spec: Spec) -> Sequence[Problem]:
+        """Return what stands in the way of a spec, before anything is spent or sent."""
+
+    def estimate(self, spec: Spec) -> Estimate:
+        """Return what the job will cost and how long it will take."""
+
+    def find(self, token: str) -> RemoteJob | None:
+        """Return the job that was submitted under a client token, in whichever state; None when there is none."""
+
+    def submit(self, spec: Spec, token: str) -> RemoteJob:
+        """Start a job under a client token, or return the one that was: one token is one job for ever."""
+
+    def poll(self, job_id: str) -> RemoteJob:
+        """Return how far a job is. A backend that trains in this process does a part of the work here."""
+
+    def cancel(self, job_id: str) -> None:
+        """Ask for the end of a job; of one that has ended it changes nothing."""
+
+    def deploy(self, model: ModelRef, token: str) -> Endpoint:
+        """Have a model served under a client token, or return the endpoint that was."""
+
+    def poll_endpoint(self, endpoint: Endpoint) -> Endpoint:
+        """Return how an endpoint stands now; ``gone`` when it is not there."""
+
+    def teardown(self, endpoint: Endpoint) -> None:
+        """End an endpoint and what it costs; that it is gone already is no error."""
+
+
+class TrainingReading(Protocol):
+    """What trainings ask of the state."""
+
+    def training_counts(self, since_us: int = -1) -> dict[str | None, int]: ...
+    def trainings(self, scope: str | None = None) -> list[Training]: ...
+    def training(self, model_id: str) -> Training | None: ...
+    def active_trainings(self) -> list[Training]: ...
+    def model(self, model_id: str) -> Model | None: ...
+    def model_numbers(self, begin: str) -> list[str]: ...
+
+
+class TrainingTransaction(TrainingReading, Outlet, Protocol):
+    """What trainings change in the state."""
+
+    def put_training(self, training: Training) -> None: ...
+    def put_model(self, model: Model) -> None: ...
+
+
+class TrainingStore(Protocol):
+    """The state, as trainings use it."""
+
+    def write(self) -> AbstractContextManager[TrainingTransaction]: ...
+    def read(self) -> AbstractContextManager[TrainingReading]: ...
+
+
+class BuiltDataset(Protocol):
+    """A dataset as it was made: ``covers_us`` is the instant up to which collected outcomes went into it."""
+
+    @property
+    def ref(self) -> DatasetRef: ...
+    @property
+    def covers_us(self) -> int: ...
+
+
+class Builds(Protocol):
+    """Makes the dataset of a scope from what is collected; see ``training.build``."""
+
+    def build(self, scope: str, run: RunHandle, limits: Limits | None = None) -> BuiltDataset: ...
+
+
+class DatasetReading(Protocol):
+    """What the building of datasets asks of the state."""
+
+    def collected_totals(self) -> dict[str, tuple[int, int]]: ...
+    def outcome_places(self) -> Iterator[OutcomePlace]: ...
+    def validated(self) -> Iterator[Validated]: ...
+    def dataset(self, dataset_id: str) -> DatasetRow | None: ...
+    def latest_dataset(self, scope: str) -> DatasetRow | None: ...
+    def begun_dataset(self) -> str | None: ...
+
+
+class DatasetTransaction(Outlet, Protocol):
+    """What the building of datasets changes in the state."""
+
+    def begin_dataset(self, dataset_id: str | None) -> None: ...
+    def add_dataset(self, row: DatasetRow) -> None: ...
+    def add_validated(self, rows: Sequence[Validated], dataset_id: str) -> None: ...
+
+
+class DatasetStore(Protocol):
+    """The state, as the building of datasets uses it."""
+
+    def write(self) -> AbstractContextManager[DatasetTransaction]: ...
+    def read(self) -> AbstractContextManager[DatasetReading]: ...
+    def flush_events(self) -> None: ...

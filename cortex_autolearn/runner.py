@@ -18,7 +18,7 @@ from cortex_autolearn import jobs
 from cortex_autolearn.adapters.lock import FileLock
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.runs import Run
-from cortex_autolearn.ports import BoundaryError
+from cortex_autolearn.ports import BackendError, BoundaryError, JudgeBusyError, JudgeMissingError, JudgeUnsureError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from cortex_autolearn.jobs import Rooms
     from cortex_autolearn.ports import Clock
 
-JOBS: Final = ("silver", "medallion", "collection", "readiness", "status")
-LOCKS: Final = {"silver": "medallion"}
+JOBS: Final = ("silver", "medallion", "collection", "scoring", "readiness", "training", "rollout", "status")
+LOCKS: Final = {"silver": "medallion", "readiness": "training"}
 """The lock of each job that shares one with another; every other job's lock bears its own name."""
 
 _SAY_WAITING_S: Final = 1.0
+_SAY_PROGRESS_S: Final = 10.0
 _WAIT_STEP_S: Final = 0.02
 _TROUBLES_KEPT: Final = 20
 
@@ -65,6 +66,10 @@ class Unrecorded:
 
     def trouble(self, error: BoundaryError) -> None:
         """Say nothing."""
+
+    def is_ending(self) -> bool:
+        """Return False: whoever calls a room directly ends it himself."""
+        return False
 
 
 class Runner:
@@ -111,7 +116,7 @@ class Runner:
         """
         body = jobs.BODIES[job]
         asked = Run(self._new_id(), job, trigger, slot, 0, None, None, {})
-        recorded = _Recorded(asked.run_id, self._log.bind(**_keys(asked)), progress)
+        recorded = _Recorded(asked.run_id, self._log.bind(**_keys(asked)), progress, self._is_ending.is_set)
         began = self._clock.monotonic()
         with FileLock(self._tree.path(lock_file(job))) as lock:
             try:
@@ -204,20 +209,34 @@ class Runner:
 class _Recorded:
     """The run as the rooms see it."""
 
-    def __init__(self, run_id: str, log: Log, progress: Callable[[int, int], None] | None) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        log: Log,
+        progress: Callable[[int, int], None] | None,
+        is_ending: Callable[[], bool],
+    ) -> None:
         self.run_id = run_id
         self.log = log
+        self.is_ending = is_ending
         self.troubles: list[str] = []
         self._progress = progress
+        self._said_at = time.monotonic()
 
     def progress(self, done: int, total: int) -> None:
-        """Tell how far the run is."""
+        """Tell how far the run is; the log of one that takes long as well."""
         if self._progress is not None:
             self._progress(done, total)
+        if time.monotonic() - self._said_at >= _SAY_PROGRESS_S:
+            self._said_at = time.monotonic()
+            self.log.info("job_progress", done=done, total=total)
 
     def trouble(self, error: BoundaryError) -> None:
-        """Tell of a failure that concerns one input and stops nothing."""
-        self.log.warning("input_unreadable", **_details(error))
+        """Tell of a failure that concerns one input, or a provider, and stops nothing."""
+        if isinstance(error, BackendError | JudgeBusyError | JudgeMissingError | JudgeUnsureError):
+            self.log.warning("provider_trouble", **_details(error))
+        else:
+            self.log.warning("input_unreadable", **_details(error))
         if len(self.troubles) < _TROUBLES_KEPT:
             self.troubles.append(f"{error.subject}: {error.cause}")
 

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 from msgspec import NODEFAULT, Struct
 
+from cortex_autolearn.model.judge_policy import JudgePolicy
 from cortex_autolearn.model.layout import CONFIG
 from cortex_autolearn.model.policy import (
     DaemonPolicy,
+    DatasetPolicy,
     GatePolicy,
     LogPolicy,
     MedallionPolicy,
@@ -33,6 +35,7 @@ from cortex_autolearn.model.policy import (
     contradictions,
     shape_of,
 )
+from cortex_autolearn.model.rollout_policy import RolloutPolicy
 from cortex_autolearn.settings_sources import (
     MASK,
     UNKNOWN,
@@ -82,7 +85,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     medallion: MedallionPolicy = msgspec.field(default_factory=MedallionPolicy)
     collect: GatePolicy = msgspec.field(default_factory=GatePolicy)
+    judge: JudgePolicy = msgspec.field(default_factory=JudgePolicy)
     training: TrainingPolicy = msgspec.field(default_factory=TrainingPolicy)
+    dataset: DatasetPolicy = msgspec.field(default_factory=DatasetPolicy)
+    rollout: RolloutPolicy = msgspec.field(default_factory=RolloutPolicy)
     schedule: SchedulePolicy = msgspec.field(default_factory=SchedulePolicy)
     watch: WatchPolicy = msgspec.field(default_factory=WatchPolicy)
     log: LogPolicy = msgspec.field(default_factory=LogPolicy)

@@ -228,7 +228,7 @@ def parsed(text: str, annotation: Any) -> object:
         return None
     if shape.base is bool:
         return _BOOLS.get(word.lower(), text)
-    if shape.base in (int, float):
+    if shape.base in (int, float) or shape.is_number_or_word:
         return _parsed_number(word, is_float=shape.base is float)
     return _parsed_json(text) if shape.item is not None or shape.is_table else text
 

@@ -15,27 +15,36 @@ import tzlocal
 
 from cortex_autolearn import jobs
 from cortex_autolearn.adapters import lock
-from cortex_autolearn.collect import gate
+from cortex_autolearn.collect import gate, score
+from cortex_autolearn.collect.standing import stand
 from cortex_autolearn.jobs import disk_use
 from cortex_autolearn.model import instants, layout
+from cortex_autolearn.model.training_jobs import GLOBAL
+from cortex_autolearn.model.training_policy import price_table
+from cortex_autolearn.rollout import standing as rollout_standing
 from cortex_autolearn.runner import JOBS
 from cortex_autolearn.slots import Daily, Every, Job, next_due
+from cortex_autolearn.training.cost import cost, tokens_for
+from cortex_autolearn.training.tend import training_dict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from cortex_autolearn.adapters.store.database import Reading
+    from cortex_autolearn.collect.standing import Standing
     from cortex_autolearn.model.ledger import Source
     from cortex_autolearn.model.policy import GatePolicy, SchedulePolicy
     from cortex_autolearn.model.runs import Run
+    from cortex_autolearn.model.training import DatasetRow
     from cortex_autolearn.ports import Entry
+    from cortex_autolearn.rollout.standing import Standing as MasterStanding
     from cortex_autolearn.settings import Settings
     from cortex_autolearn.slots import Rule
     from cortex_autolearn.wiring import App
 
-_BYTES_PER_TOKEN: Final = 4
-"""What a token of English text and code is worth, roughly: the estimate is for the order of magnitude."""
+_BYTES_PER_TOKEN: Final = 3.5
+"""What a token of English text and code is worth, roughly: it serves until a dataset was built, which is measured."""
 
 
 """The parts of the tree whose size is told: folders, and how the names in them end."""
@@ -80,7 +89,11 @@ class Status:
     daemon: Daemon
     collection: dict[str, Any]
     """Training and validation examples, how many are needed, whether that is enough."""
+    fine_tuning: dict[str, Any]
+    """Whether a training is under way, how many models there are, and how far each scope is."""
     text_bytes: int
+    built: DatasetRow | None
+    """The newest dataset of all masters, whose examples were measured."""
     settings: Settings
     schedule: list[Planned]
     last_runs: dict[str, Run]
@@ -93,32 +106,42 @@ class Status:
     """Reason to number of final tasks that the rule rejects as they stand, the commonest first."""
     waiting: int
     """Final tasks that the rule was not asked about yet."""
+    judge: Standing
+    masters: list[MasterStanding]
+    """What serves each master that was ever offered a model, and how the test beside it goes."""
     quarantined: dict[str, int]
     disk: dict[str, int]
 
     @property
-    def estimate(self) -> tuple[int, float]:
-        """Tokens of one training run over all epochs, and its price in USD, by the configured price."""
+    def estimate(self) -> tuple[int, float | None]:
+        """Tokens of one training run over all epochs, and its price in USD, None where that is unknown."""
         training = self.settings.training
         examples = self.collection["training_examples"]
-        prompts = examples * len(training.system_prompt.encode())
-        tokens = (self.text_bytes + prompts) // _BYTES_PER_TOKEN * training.epochs
-        return tokens, round(tokens / 1e6 * training.price_usd_per_mtok, 2)
+        if self.built is not None:
+            tokens = examples * self.built.tokens / self.built.train
+        else:
+            tokens = (self.text_bytes + examples * len(training.system_prompt.encode())) / _BYTES_PER_TOKEN
+        once = tokens_for(training.base_model, round(tokens))
+        if training.backend == "exemplar":
+            return once * training.epochs, 0.0  # nobody is paid for making it
+        price = price_table(training).get(training.base_model)
+        usd = cost(price, train_tokens=once, epochs=training.epochs).training
+        return once * training.epochs, None if usd is None else round(usd, 2)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as ``status --json`` prints it."""
-        tokens, cost = self.estimate
+        tokens, usd = self.estimate
         return {
             "root": str(self.root),
             "generated_at": instants.to_text(self.now),
             "daemon": {"alive": self.daemon.alive, "pid": self.daemon.noted.get("pid") if self.daemon.alive else None},
             "data_collection": self.collection,
-            # Nothing is trained yet: what follows from readiness comes with a later version.
-            "fine_tuning": {"has_triggered": False, "models_trained": 0},
+            "fine_tuning": self.fine_tuning,
             "cost_estimate": {
                 "example_count": self.collection["training_examples"],
                 "estimated_tokens": tokens,
-                "estimated_cost_usd": cost,
+                "estimated_cost_usd": usd,
+                "is_measured": self.built is not None,
             },
             "tasks": {
                 "seen": self.tasks,
@@ -127,6 +150,8 @@ class Status:
                 "completed_with_score": self.scored_tasks,
                 "waiting_for_collection": self.waiting,
             },
+            "judge": self.judge.as_dict(),
+            "masters": [one.as_dict() for one in self.masters],
             "rejected": self.rejected,
             "quarantined": self.quarantined,
             "silver_lag": {**self.lag._asdict(), "seconds": round(self.lag.seconds, 3)},
@@ -153,23 +178,28 @@ class Status:
 def gather(app: App) -> Status:
     """Look at everything once."""
     now = app.clock.now()
-    rooms = jobs.Rooms(app.store, app.tree, app.clock, app.settings, app.medallion, app.collect)
     schedule = app.settings.schedule
     with app.store.read() as reading:
         last_runs = {job: run for job in JOBS if (run := reading.last_run(job)) is not None}
         lag = lag_of(app.tree.entries(layout.BRONZE, ".jsonl"), reading.sources(layout.BRONZE), now)
         tasks, final, completed, scored = reading.task_totals()
         waiting = reading.waiting_tasks()
-        rejected = rejections(reading, app.settings.collect)
+        rejected, unscored = verdicts(reading, app.settings.collect)
+        today = instants.day_number(now)
+        judge = stand(reading, app.settings.judge, today, unscored, has_key=app.judge is not None)
+        masters = rollout_standing.stand(reading, instants.to_us(now))
         quarantined = reading.quarantine_counts()
         text_bytes = reading.collected_totals().get("training", (0, 0))[1]
+        built = reading.latest_dataset(GLOBAL)
     return Status(
         root=app.root,
         now=now,
         zone=zone_name(schedule),
         daemon=look_for_daemon(app.root),
-        collection=jobs.data_collection(rooms),
+        collection=jobs.data_collection(app.rooms),
+        fine_tuning=fine_tuning(app),
         text_bytes=text_bytes,
+        built=built,
         settings=app.settings,
         schedule=[
             Planned(job.name, rule_text(job.rule), next_due(job.rule, now).due_at, last_runs.get(job.name))
@@ -183,9 +213,29 @@ def gather(app: App) -> Status:
         completed_tasks=completed,
         rejected=rejected,
         waiting=waiting,
+        judge=judge,
+        masters=masters,
         quarantined=quarantined,
         disk=disk_use(app.tree),
     )
+
+
+def fine_tuning(app: App) -> dict[str, Any]:
+    """Return how far trainings are, as ``fine-tune status`` shows it."""
+    with app.store.read() as reading:
+        active = reading.active_trainings()
+        models = reading.models()
+        last = reading.last_run("readiness")
+    progress = app.rooms.training.progress()
+    return {
+        "has_triggered": bool(active),
+        "models_trained": len(models),
+        "last_model": models[-1].ref.model_id if models else None,
+        "active": [training_dict(training) for training in active],
+        "decided_at": None if last is None else instants.us_to_text(last.ended_us),
+        "decided": [] if last is None else last.counts.get("decisions", []),
+        "scopes": [{"scope": scope, **one._asdict()} for scope, one in progress.items()],
+    }
 
 
 def planned(policy: SchedulePolicy) -> list[Job]:
@@ -194,6 +244,7 @@ def planned(policy: SchedulePolicy) -> list[Job]:
     return [
         Job("medallion", Daily(policy.medallion_at, zone)),
         Job("collection", Every(policy.collection_every_s)),
+        Job("scoring", Every(policy.scoring_every_s)),
         Job("readiness", Daily(policy.readiness_at, zone)),
         Job("status", Every(policy.status_every_s)),
     ]
@@ -223,12 +274,19 @@ def look_for_daemon(root: Path) -> Daemon:
 
 def rejections(reading: Reading, policy: GatePolicy) -> dict[str, int]:
     """Return for each reason how many final tasks the rule rejects as they stand, the commonest first."""
+    return verdicts(reading, policy)[0]
+
+
+def verdicts(reading: Reading, policy: GatePolicy) -> tuple[dict[str, int], int]:
+    """Return the same, and how many of these tasks lack nothing but a score."""
     counts: Counter[str] = Counter()
+    unscored = 0
     for facts, count in reading.fact_groups(policy.min_output_chars, policy.min_duration_s, policy.max_duration_s):
         verdict = gate.verdict(facts, policy)
         if verdict is not gate.KEPT:
             counts[verdict] += count
-    return dict(counts.most_common())
+            unscored += count if score.lacks_only_a_score(facts, policy) else 0
+    return dict(counts.most_common()), unscored
 
 
 def lag_of(entries: Sequence[Entry], sources: list[Source], now: datetime) -> Lag:

@@ -7,22 +7,34 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from cortex_autolearn import settings as settings_module
-from cortex_autolearn.adapters import files
+from cortex_autolearn.adapters import claude, files, rubrics
 from cortex_autolearn.adapters.clock import SystemClock
+from cortex_autolearn.adapters.lock import held
 from cortex_autolearn.adapters.store import Store
 from cortex_autolearn.adapters.store.look import Look
+from cortex_autolearn.adapters.trainers.exemplar import ExemplarTrainer
+from cortex_autolearn.adapters.trainers.export import ExportTrainer
+from cortex_autolearn.adapters.trainers.lifecycle import life_by
 from cortex_autolearn.adapters.tree import Tree
 from cortex_autolearn.canonical import Readers
 from cortex_autolearn.collect.job import Collector
+from cortex_autolearn.collect.scoring import Scorer
 from cortex_autolearn.jobs import Rooms
 from cortex_autolearn.medallion.job import Medallion
 from cortex_autolearn.model import layout
-from cortex_autolearn.ports import BoundaryError
+from cortex_autolearn.model.training_policy import price_table
+from cortex_autolearn.ports import BoundaryError, Judge, Trainer
+from cortex_autolearn.rollout.job import Rollout
 from cortex_autolearn.runner import Runner
+from cortex_autolearn.training.build import Builder
+from cortex_autolearn.training.job import Trainings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,11 +45,15 @@ if TYPE_CHECKING:
     from cortex_autolearn.settings import Loaded, Settings
 
 _QUIET_QUEUE: Final = 1_000
+_WORK_S: Final = 2.0
+"""So long a backend that trains in this process works before it looks whether that is to end."""
+
+JudgeMaker = Callable[[], Judge]
 
 
 @dataclass
 class App:
-    """The application over one ROOT. ``medallion``, ``collect`` and ``settings`` change with :meth:`reload`."""
+    """The application over one ROOT. ``rooms`` and ``settings`` change with :meth:`reload`."""
 
     root: Path
     loaded: Loaded
@@ -47,16 +63,30 @@ class App:
     clock: Clock
     logging: Logging
     log: Log
-    medallion: Medallion
-    collect: Collector
+    rooms: Rooms
     runner: Runner
+    judge: JudgeMaker | None
+
+    @property
+    def medallion(self) -> Medallion:
+        """The medallion."""
+        return self.rooms.medallion
+
+    @property
+    def collect(self) -> Collector:
+        """The collector."""
+        return self.rooms.collect
+
+    @property
+    def datasets(self) -> Builder:
+        """What makes datasets."""
+        return datasets(self.settings, self.store, self.tree, self.clock)
 
     def reload(self, loaded: Loaded) -> None:
         """Let all runs from now on follow another configuration."""
         self.loaded, self.settings = loaded, loaded.settings
-        rooms = _rooms(loaded.settings, self.store, self.tree, self.clock)
-        self.medallion, self.collect = rooms.medallion, rooms.collect
-        self.runner.use(rooms)
+        self.rooms = _rooms(loaded.settings, self.store, self.tree, self.clock, self.judge)
+        self.runner.use(self.rooms)
 
     def close(self) -> None:
         """Let go of the state, then of the log; no job may be running."""
@@ -74,6 +104,7 @@ def build(  # noqa: PLR0913 - options, by keyword only
     logging: Logging | None = None,
     init: bool = False,
     looks_only: bool = False,
+    judge: JudgeMaker | None = None,
 ) -> App:
     """Put the application together on ``root``.
 
@@ -86,6 +117,7 @@ def build(  # noqa: PLR0913 - options, by keyword only
         logging: the log, which the application then owns; by default one to stderr, of warnings only.
         init: create ``coordination/`` where it is missing.
         looks_only: nothing will be written, and no right to is needed; a state need not be there either.
+        judge: makes who scores tasks; by default Claude, where there is a key.
 
     Raises:
         ConfigError: with all that is wrong with the configuration.
@@ -93,7 +125,9 @@ def build(  # noqa: PLR0913 - options, by keyword only
     """
     root = root.absolute()
     require_root(root, init=init)
-    loaded = settings_module.load(root, environ=os.environ if environ is None else environ, config=config, flags=flags)
+    environ = os.environ if environ is None else environ
+    loaded = settings_module.load(root, environ=environ, config=config, flags=flags)
+    judge = claude_by(environ) if judge is None else judge
     clock = SystemClock() if clock is None else clock
     tree = Tree(root)
     own = logging is None
@@ -112,7 +146,7 @@ def build(  # noqa: PLR0913 - options, by keyword only
         if own:
             logging.close()
         raise
-    rooms = _rooms(loaded.settings, store, tree, clock)
+    rooms = _rooms(loaded.settings, store, tree, clock, judge)
     return App(
         root=root,
         loaded=loaded,
@@ -122,10 +156,20 @@ def build(  # noqa: PLR0913 - options, by keyword only
         clock=clock,
         logging=logging,
         log=log,
-        medallion=rooms.medallion,
-        collect=rooms.collect,
+        rooms=rooms,
         runner=Runner(store, tree, clock, log, rooms),
+        judge=judge,
     )
+
+
+def claude_by(environ: Mapping[str, str]) -> JudgeMaker | None:
+    """Return what makes Claude the judge, with the key that the environment names; None where it names none."""
+    try:
+        if not claude.api_key(environ):
+            return None
+    except BoundaryError:
+        pass  # there is one, but it cannot be read: whoever needs it finds out, and says so
+    return partial(claude.open_judge, environ)
 
 
 def require_root(root: Path, *, init: bool) -> None:
@@ -150,8 +194,30 @@ def require_root(root: Path, *, init: bool) -> None:
             files.make_folder(root / folder)
 
 
-def _rooms(settings: Settings, store: Store, tree: Tree, clock: Clock) -> Rooms:
+def datasets(settings: Settings, store: Store, tree: Tree, clock: Clock) -> Builder:
+    """Return what makes datasets by these settings."""
+
+    def scratch() -> BinaryIO:
+        folder = tree.path(layout.AUTOLEARN)
+        with files.wrap("create a temporary file in", folder):
+            # Without a name, so that nothing is left of it, however the process ends.
+            return cast("BinaryIO", tempfile.TemporaryFile(dir=folder))
+
+    return Builder(
+        store=store,
+        files=tree,
+        clock=clock,
+        scratch=scratch,
+        lock=lambda: held(tree.path(layout.DATASET_LOCK)),
+        training=settings.training,
+        policy=settings.dataset,
+    )
+
+
+def _rooms(settings: Settings, store: Store, tree: Tree, clock: Clock, judge: JudgeMaker | None) -> Rooms:
     readers = Readers(settings.medallion, lambda: tree.folders(layout.MASTERS))
+    backends = trainers(settings, tree, clock, judge)
+    rollout = Rollout(store, tree, clock, settings.rollout, readers, backends)
     return Rooms(
         store=store,
         tree=tree,
@@ -159,4 +225,38 @@ def _rooms(settings: Settings, store: Store, tree: Tree, clock: Clock) -> Rooms:
         settings=settings,
         medallion=Medallion(store, tree, clock, settings.medallion, readers),
         collect=Collector(store, tree, clock, settings.collect, settings.training.system_prompt, readers),
+        scoring=Scorer(
+            store,
+            tree,
+            clock,
+            settings.collect,
+            settings.judge,
+            partial(rubrics.load, settings.judge, tree.root),
+            readers,
+            judge,
+            rollout.masters_under_test,
+        ),
+        training=Trainings(
+            store,
+            tree,
+            clock,
+            settings.training,
+            datasets(settings, store, tree, clock),
+            backends,
+        ),
+        rollout=rollout,
     )
+
+
+def trainers(settings: Settings, tree: Tree, clock: Clock, judge: JudgeMaker | None = None) -> dict[str, Trainer]:
+    """Return the backends by the names that ``training.backend`` knows them by.
+
+    ``judge`` makes whoever can tell where a base model is in its life; without it nobody can be asked.
+    """
+    prices = price_table(settings.training)
+    life = None if judge is None else life_by(judge)
+    made: tuple[Trainer, ...] = (
+        ExemplarTrainer(tree.root, clock, prices=prices, life=life, work_s=_WORK_S),
+        ExportTrainer(tree.root, clock, prices=prices),
+    )
+    return {trainer.name: trainer for trainer in made}

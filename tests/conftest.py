@@ -1,9 +1,10 @@
-"""What holds for every test: no setting of the user's, and no property that fails because the machine is slow."""
+"""What holds for every test: no setting of the user's, no key, and no property that fails because the machine is slow."""
 
 from __future__ import annotations
 
 import os
 
+import live  # noqa: F401 - takes the keys away
 from hypothesis import HealthCheck, settings
 
 # Slow is what a machine is on which several test processes run; what must be fast has a test that says how fast.

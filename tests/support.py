@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cortex_autolearn import wiring
 from cortex_autolearn.adapters.store import Store
 from cortex_autolearn.adapters.tree import Tree
 from cortex_autolearn.canonical import Readers
@@ -30,6 +31,8 @@ from cortex_autolearn.collect.job import Collector
 from cortex_autolearn.medallion.job import Medallion
 from cortex_autolearn.model import layout
 from cortex_autolearn.model.policy import GatePolicy, MedallionPolicy
+from cortex_autolearn.redact import redact
+from cortex_autolearn.settings import Settings
 from cortex_autolearn.testing import FakeClock
 
 if TYPE_CHECKING:
@@ -55,6 +58,9 @@ class Handle:
 
     def trouble(self, error: BoundaryError) -> None:
         self.troubles.append(error)
+
+    def is_ending(self) -> bool:
+        return False
 
 
 class Rooms:
@@ -324,7 +330,7 @@ def quick_folder() -> Iterator[Path]:
 
 # --- processes that are killed ---------------------------------------------------------------------------------------
 
-DEADLY = ("fsync", "rename", "pwrite", "write", "ftruncate", "unlink")
+DEADLY = ("fsync", "rename", "pwrite", "write", "ftruncate", "unlink", "rmdir")
 """Calls of ``os`` before each of which a process may die, and in the middle of those that write."""
 
 
@@ -341,24 +347,33 @@ class Killer:
         )
 
     def work(
-        self, root: Path, *, task: str = "night", die_at: int | None = None, after_s: float | None = None, day: int = 0
+        self,
+        root: Path,
+        *,
+        task: str = "night",
+        die_at: int | None = None,
+        after_s: float | None = None,
+        day: int = 0,
+        **options: Any,
     ) -> dict[str, Any]:
         """Let a process work on ``root``.
 
         Arguments:
-            task: ``night`` or ``rebuild``.
+            task: ``night``, ``rebuild``, ``dataset``, ``score`` or ``rollout``.
             die_at: the number of the call at which it dies (the first is 0).
             after_s: seconds after which it is killed.
             day: how many days after ``NOW`` it works.
+            options: the task's own.
 
         Returns:
             ``died``, ``calls`` (how many deadly calls it made; -1 when it died), ``seconds``, and ``error``.
         """
-        return self._ask([{"root": str(root), "task": task, "die_at": die_at, "after_s": after_s, "day": day}])[0]
+        work = {"root": str(root), "task": task, "die_at": die_at, "after_s": after_s, "day": day, "options": options}
+        return self._ask([work])[0]
 
     def work_together(self, works: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Let several processes work at once; each as the arguments of :meth:`work`."""
-        base = {"task": "night", "die_at": None, "after_s": None, "day": 0}
+        base: dict[str, Any] = {"task": "night", "die_at": None, "after_s": None, "day": 0, "options": {}}
         return self._ask([{**base, **one, "root": str(one["root"])} for one in works])
 
     def _ask(self, works: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -376,8 +391,15 @@ class Killer:
 
 
 def _serve() -> None:
+    redact("")  # its patterns are compiled here, once, and not in every child
     for request in sys.stdin:
         works = json.loads(request)
+        if any(work["task"] == "score" for work in works):
+            # Imported once, before the forks: a child would take a second for it.
+            import anthropic  # noqa: F401, PLC0415 - as said
+            import judge_support  # noqa: F401, PLC0415 - as said
+        if any(work["task"] == "rollout" for work in works):
+            import rollout_support  # noqa: F401, PLC0415 - likewise
         begun = time.monotonic()
         children = [_fork(work) for work in works]
         answers: dict[int, dict[str, Any]] = {}
@@ -407,7 +429,7 @@ def _fork(work: dict[str, Any]) -> tuple[int, int]:
     try:
         calls = _Deadly(work["die_at"])
         calls.arm()
-        _work(Path(work["root"]), work["task"], work["day"])
+        _work(Path(work["root"]), work["task"], work["day"], work["options"])
         calls.disarm()
         report = {"calls": calls.made}
     except BaseException as error:
@@ -416,10 +438,24 @@ def _fork(work: dict[str, Any]) -> tuple[int, int]:
     os._exit(0)
 
 
-def _work(root: Path, task: str, day: int) -> None:
+def _work(root: Path, task: str, day: int, options: dict[str, Any]) -> None:
     clock = FakeClock(NOW)
     clock.advance(day * 86_400)
+    if task == "score":
+        from judge_support import work  # noqa: PLC0415 - other workers do without
+
+        work(root, clock, **options)
+        return
+    if task == "rollout":
+        from rollout_support import work as roll  # noqa: PLC0415 - likewise
+
+        roll(root, clock, **options)
+        return
     rooms = Rooms(root, clock=clock)
+    if task == "dataset":
+        wiring.datasets(Settings(), rooms.store, rooms.tree, rooms.clock).build("global", Handle())
+        rooms.close()
+        return
     if task == "rebuild":
         rooms.medallion.rebuild(Handle())
     with rooms.store.write() as transaction:

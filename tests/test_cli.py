@@ -26,6 +26,7 @@ from cortex_autolearn.cli.call import Call
 from cortex_autolearn.cli.look import EVENT_KINDS
 from cortex_autolearn.cli.refine import collect_summary, medallion_summary
 from cortex_autolearn.model import layout
+from cortex_autolearn.rollout import apply
 
 ANSWER = "The certificate of the gateway expires in nine days; renewed and rolled out."
 
@@ -104,7 +105,7 @@ class TestHelp:
         assert result.exit_code == 0
         assert "--root DIR" in result.stdout
         assert "--set SECTION.KEY=VALUE" in result.stdout
-        if command not in (["config"], ["fine-tune"]):
+        if command not in (["ab"], ["config"], ["fine-tune"], ["rollout"]):
             assert "Example:" in result.stdout
 
     def test_the_version_is_the_packages(self) -> None:
@@ -301,9 +302,12 @@ class TestEvents:
         assert call(root, "events", "--since", "2").stdout == ""
 
     def test_knows_every_type_there_is(self) -> None:
-        told = {jobs.event_of(job, {"objects": 1, "processed": 1}, is_whole=True) for job in jobs.BODIES} - {None}
-        source = Path(daemon.__file__).read_text()
-        assert told | set(re.findall(r"transaction\.event\(\s*\"(\w+)\"", source)) == set(EVENT_KINDS)
+        counts = {"objects": 1, "processed": 1, "scored": 1}
+        told = {jobs.event_of(job, counts, is_whole=True) for job in jobs.BODIES} - {None}
+        for path in Path(daemon.__file__).parent.rglob("*.py"):
+            told |= set(re.findall(r"transaction\.event\(\s*\"(\w+)\"", path.read_text()))
+        told |= {*apply._EVENTS.values(), apply.MANUAL}
+        assert told == set(EVENT_KINDS)
 
     def test_reads_well(self, root: Path) -> None:
         self.fill(root)

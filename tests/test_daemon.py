@@ -123,7 +123,7 @@ class Process:
     def settled(self) -> Process:
         """Wait until it watches and the jobs of its first start are over."""
         self.ready()
-        for job in ("medallion", "collection", "readiness", "status"):
+        for job in ("medallion", "collection", "scoring", "readiness", "status"):
             self.wait_for("job_finished", job=job)
         return self
 
@@ -359,7 +359,7 @@ def test_killed_daemon_continues(start: Callable[..., Process]) -> None:
     daemon = start().settled()
     until(lambda: len(collected(daemon.root)) == 8_000, "all outcomes")
     assert daemon.stop() == 0
-    for job in ("medallion", "collection", "readiness", "status"):
+    for job in ("medallion", "collection", "scoring", "readiness", "status"):
         assert len(daemon.logged("job_started", job=job, trigger="catch_up")) == 1
     events = events_of(daemon.root)
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
@@ -376,12 +376,12 @@ def test_three_days_of_downtime_are_one_run_a_job(start: Callable[..., Process])
     then = datetime.now(UTC) - timedelta(days=3)
     edit_state(first.root, "UPDATE slots SET slot = ? WHERE job IN ('medallion', 'readiness')", f"{then:%Y-%m-%d}")
     hour = f"{then:%Y-%m-%dT%H:00:00Z}"
-    edit_state(first.root, "UPDATE slots SET slot = ? WHERE job IN ('collection', 'status')", hour)
+    edit_state(first.root, "UPDATE slots SET slot = ? WHERE job IN ('collection', 'scoring', 'status')", hour)
     daemon = start().settled()
     time.sleep(2.5)  # two heartbeats, each of which looks for slots
     assert daemon.stop() == 0
     started = Counter(line["job"] for line in daemon.logged("job_started") if "slot" in line)
-    assert started == dict.fromkeys(("medallion", "collection", "readiness", "status"), 1)
+    assert started == dict.fromkeys(("medallion", "collection", "scoring", "readiness", "status"), 1)
     restarted = start().ready()
     time.sleep(1.5)
     assert restarted.stop() == 0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from support import objects
 from test_cli import task
 
 from cortex_autolearn import demo
@@ -45,6 +47,11 @@ class TestSimulated:
         assert f"Objects found: {expected.objects:,}\n" in text
         assert f"  - High-quality: {expected.high_quality} (training {expected.training}, " in text
         assert "\nAs expected: " in text
+        found = re.search(r"\nScored: (\d+) tasks that lacked only a score, by a SCRIPTED judge: no model was called", text)
+        assert found is not None
+        judged = [one for one in objects(root / layout.OUTCOMES) if one.get("quality_source") == "judge"]
+        assert 0 < len(judged) <= int(found[1])
+        assert f"        {len(judged)} of them were good enough, so that {expected.high_quality + len(judged)} " in text
         assert f"  cortex-autolearn status --root {root}\n" in text
 
     def test_says_what_is_not_as_expected(self, tmp_path: Path) -> None:

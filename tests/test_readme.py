@@ -100,7 +100,7 @@ def test_every_event_is_described() -> None:
                 said = call.args[0]
                 branches = [said.body, said.orelse] if isinstance(said, ast.IfExp) else [said]
                 told |= {str(one.value) for one in branches if isinstance(one, ast.Constant)}
-    counts = {"objects": 1, "processed": 1}
+    counts = {"objects": 1, "processed": 1, "scored": 1}
     told |= {str(jobs.event_of(job, counts, is_whole=True)) for job in jobs.BODIES} - {"None"}
     assert len(told) > 30
     section = README.split("\n## Logs and events\n")[1].split("\n## ")[0]

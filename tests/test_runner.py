@@ -20,7 +20,7 @@ from cortex_autolearn.adapters import observe
 from cortex_autolearn.adapters.lock import FileLock, holder, is_held
 from cortex_autolearn.model import layout
 from cortex_autolearn.ports import BoundaryError
-from cortex_autolearn.runner import Unrecorded, WaitAbandonedError, lock_file
+from cortex_autolearn.runner import Unrecorded, WaitAbandonedError, _Recorded, lock_file
 from cortex_autolearn.testing import Fleet, append
 from cortex_autolearn.wiring import App, build
 
@@ -166,6 +166,17 @@ def test_days_of_gold_and_kpis_are_options(running: Application) -> None:
     assert (counts["gold_days"], counts["compacted"]) == (["20260105"], [])
     assert (running.root / layout.analytics_file(20260105)).exists()
     assert (running.root / layout.kpis_file(20260101, 20260107)).exists()
+
+
+def test_a_run_that_takes_long_says_how_far_it_is(running: Application) -> None:
+    """In the log as well, but not at every step."""
+    recorded = _Recorded("r", running.app.log, None, lambda: False)
+    recorded.progress(1, 10)
+    assert running.logged("job_progress") == []
+    recorded._said_at -= 11
+    recorded.progress(5, 10)
+    recorded.progress(6, 10)
+    assert [(one["done"], one["total"]) for one in running.logged("job_progress")] == [(5, 10)]
 
 
 def test_readiness_counts_the_training_split(tmp_path: Path) -> None:

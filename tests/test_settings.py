@@ -677,7 +677,7 @@ SETTINGS = st.builds(
         max_duration_s=floats(100, 10_000),
         training_percent=st.integers(1, 99),
     ),
-    training=st.builds(policy.TrainingPolicy, system_prompt=PLAIN, price_usd_per_mtok=floats(0, 1000)),
+    training=st.builds(policy.TrainingPolicy, system_prompt=PLAIN, epochs=st.integers(1, 100)),
     log=st.builds(policy.LogPolicy, file=PLAIN, level=st.sampled_from(["debug", "error"])),
 )
 

@@ -57,8 +57,21 @@ class TestJson:
             "ready": False,
             "progress_percent": 0.0,
         }
-        assert found["fine_tuning"] == {"has_triggered": False, "models_trained": 0}
-        assert found["cost_estimate"] == {"example_count": 0, "estimated_tokens": 0, "estimated_cost_usd": 0.0}
+        assert found["fine_tuning"] == {
+            "has_triggered": False,
+            "models_trained": 0,
+            "last_model": None,
+            "active": [],
+            "decided_at": None,
+            "decided": [],
+            "scopes": [{"scope": "global", "examples": 0, "new": 0, "needed": 1000, "train_split": None}],
+        }
+        assert found["cost_estimate"] == {
+            "example_count": 0,
+            "estimated_tokens": 0,
+            "estimated_cost_usd": 0.0,
+            "is_measured": False,
+        }
         assert found["daemon"] == {"alive": False, "pid": None}
         assert found["last_runs"] == {}
         assert found["rejected"] == {}
@@ -85,20 +98,25 @@ class TestJson:
     def test_progress_is_capped_and_the_cost_follows_the_price(self, fleet: Path) -> None:
         call(fleet, "medallion")
         call(fleet, "collect")
-        wanted = ["--set", "training.min_examples=2", "--set", "training.price_usd_per_mtok=8"]
+        price = '[{"base": "b", "as_of": "2026-11-22", "training_usd_per_mtok": 8}]'
+        wanted = ["training.min_examples=2", "training.backend=export", "training.base_model=b"]
+        wanted = [word for one in (*wanted, f"training.prices={price}") for word in ("--set", one)]
         found = status(fleet, *wanted)
         assert found["data_collection"]["progress_percent"] == 100
         assert found["data_collection"]["ready"] is True
         estimate = found["cost_estimate"]
         assert estimate["example_count"] == found["data_collection"]["training_examples"]
         assert estimate["estimated_cost_usd"] == round(estimate["estimated_tokens"] * 8 / 1e6, 2) > 0
+        unknown = status(fleet, "--set", "training.backend=export")["cost_estimate"]
+        assert unknown["estimated_cost_usd"] is None
+        assert status(fleet)["cost_estimate"]["estimated_cost_usd"] == 0
 
     def test_lists_the_schedule_in_local_time_and_utc(self, tmp_path: Path) -> None:
         (tmp_path / layout.COORDINATION).mkdir()
         found = status(tmp_path, "--set", "schedule.timezone=America/Chicago")["schedule"]
         assert found["timezone"] == "America/Chicago"
         jobs = {job["job"]: job for job in found["jobs"]}
-        assert list(jobs) == ["medallion", "collection", "readiness", "status"]
+        assert list(jobs) == ["medallion", "collection", "scoring", "readiness", "status"]
         assert jobs["medallion"]["rule"] == "daily at 02:00 (America/Chicago)"
         assert re.search(r"T02:00:00-0[56]:00$", jobs["medallion"]["next_run_local"])
         local, utc = (datetime.fromisoformat(jobs["medallion"][key]) for key in ("next_run_local", "next_run"))
@@ -131,11 +149,12 @@ class TestText:
         assert f"Tasks seen:          {expected.tasks} ({expected.final_tasks} final)" in blocks[2]
         assert "Not yet refined:     nothing" in blocks[2]
         reasons = [f"  {reason}: {count}" for reason, count in expected.rejected.items()]
-        assert blocks[3].splitlines()[0] == "Rejection reasons:"
-        assert sorted(blocks[3].splitlines()[1:]) == sorted(reasons)
-        assert re.search(r"^  medallion: ok, 20\S+ \S+ UTC in 0\.\d\d s$", blocks[4], re.MULTILINE)
-        assert re.search(r"^  collection: \S+ \S+  every hour$", blocks[5], re.MULTILINE)
-        assert blocks[6].startswith("Disk:\n  bronze: ")
+        assert blocks[3] == "Masters:\n  no model was deployed for one yet"
+        assert blocks[4].splitlines()[0] == "Rejection reasons:"
+        assert sorted(blocks[4].splitlines()[1:]) == sorted(reasons)
+        assert re.search(r"^  medallion: ok, 20\S+ \S+ UTC in 0\.\d\d s$", blocks[5], re.MULTILINE)
+        assert re.search(r"^  collection: \S+ \S+  every hour$", blocks[6], re.MULTILINE)
+        assert blocks[7].startswith("Disk:\n  bronze: ")
 
     def test_schedule(self, tmp_path: Path) -> None:
         (tmp_path / layout.COORDINATION).mkdir()
@@ -149,13 +168,14 @@ class TestText:
             "NEXT RUN (UTC)",
         ]
         assert re.match(r"medallion +daily at 02:00 \(Europe/Berlin\) +never +\S+ 02:00 +\S+ 0[01]:00$", lines[1])
-        assert re.match(r"status +every 6 hours +never ", lines[4])
+        assert re.match(r"status +every 6 hours +never ", lines[5])
         found = json.loads(call(tmp_path, "schedule", "--json"))
-        assert [job["job"] for job in found["jobs"]] == ["medallion", "collection", "readiness", "status"]
+        assert [job["job"] for job in found["jobs"]] == ["medallion", "collection", "scoring", "readiness", "status"]
         assert found["daemon_alive"] is False
 
-    def test_fine_tune_says_what_it_cannot_do_yet(self, fleet: Path) -> None:
-        assert "cannot start a fine-tuning yet" in call(fleet, "fine-tune", "status")
+    def test_fine_tune(self, fleet: Path) -> None:
+        """How far the next training is, and that there was none."""
+        assert "Models trained: 0" in call(fleet, "fine-tune", "status")
         found = json.loads(call(fleet, "fine-tune", "status", "--json"))
         assert list(found) == ["data_collection", "fine_tuning", "cost_estimate"]
 
@@ -189,7 +209,13 @@ def test_rules_in_words() -> None:
 
 def test_the_schedule_lives_in_the_configured_zone_else_the_machines() -> None:
     assert zone_name(SchedulePolicy(timezone="Asia/Tokyo")) == "Asia/Tokyo"
-    assert [job.name for job in planned(SchedulePolicy())] == ["medallion", "collection", "readiness", "status"]
+    assert [job.name for job in planned(SchedulePolicy())] == [
+        "medallion",
+        "collection",
+        "scoring",
+        "readiness",
+        "status",
+    ]
     # In a process of its own, because the machine's zone is looked up once.
     program = (
         "from cortex_autolearn.status import zone_name; from cortex_autolearn.model.policy import SchedulePolicy; "

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import threading
 from contextlib import closing, suppress
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -370,6 +371,22 @@ class TestOpening:
         connection.close()
         with pytest.raises(BoundaryError, match="999"):
             opened(root)
+
+    def test_a_state_of_the_first_version_is_brought_up_to_date(self, root: Path) -> None:
+        """What it holds stays, and what came since is there."""
+        (root / layout.AUTOLEARN).mkdir(parents=True)
+        connection = sqlite3.connect(root / layout.STATE)
+        first = resources.files("cortex_autolearn.adapters.store.schema") / "0001_daemon.sql"
+        connection.executescript(first.read_text())
+        connection.execute("INSERT INTO meta (key, value) VALUES ('gated', 7)")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+        connection.close()
+        store = opened(root)
+        with store.read() as reading:
+            assert reading.gated() == 7
+            assert reading.score_totals() == (0, 0)
+        store.close()
 
     def test_many_that_open_a_fresh_state_at_once(self, root: Path) -> None:
         """A daemon and command lines may start together on a new ROOT: none is refused."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -14,10 +16,14 @@ import orjson
 from cortex_autolearn.adapters import files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from types import TracebackType
 
 _NOTE_BYTES: Final = 4_096
+
+
+_WAIT_STEP_S: Final = 0.05
 
 
 class FileLock:
@@ -75,6 +81,15 @@ class FileLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a lock, after whoever holds it now."""
+    with FileLock(path) as lock:
+        while not lock.acquire():
+            time.sleep(_WAIT_STEP_S)
+        yield
 
 
 def is_held(path: Path) -> bool:

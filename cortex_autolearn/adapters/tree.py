@@ -189,6 +189,23 @@ class Tree:
         with wrap("remove", path), suppress(FileNotFoundError):
             path.unlink()
 
+    def remove_folder(self, relative: str) -> None:
+        """Remove a folder below ROOT and the files in it; that it is gone already is no error.
+
+        A folder that holds folders is left with what else it holds removed. A link is never followed.
+
+        Raises:
+            BoundaryError: it is a link, or something in it cannot be removed.
+        """
+        path = self.path(relative)
+        with wrap("remove", path), suppress(FileNotFoundError):
+            with os.scandir(path) as listing:
+                inside = [entry.path for entry in listing if not entry.is_dir(follow_symlinks=False)]
+            for one in inside:
+                with suppress(FileNotFoundError):
+                    os.unlink(one)
+            path.rmdir()
+
     def _open_checked(self, path: Path) -> BinaryIO | None:
         """Open ``path``; None when what was opened is not what stands there: it was replaced meanwhile."""
         require_regular(path, os.stat(path).st_mode)  # before opening: opening a device may already do something

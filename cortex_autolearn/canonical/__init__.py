@@ -10,6 +10,7 @@ from __future__ import annotations
 from cortex_autolearn.canonical.reader import ScoreScale, TaskReader
 from cortex_autolearn.canonical.readers import Readers
 from cortex_autolearn.canonical.times import NO_RANK
-from cortex_autolearn.canonical.values import OUTPUT_CHARS_CAP, master_name
+from cortex_autolearn.canonical.values import OUTPUT_CHARS_CAP
+from cortex_autolearn.model.layout import master_name
 
 __all__ = ["NO_RANK", "OUTPUT_CHARS_CAP", "Readers", "ScoreScale", "TaskReader", "master_name"]

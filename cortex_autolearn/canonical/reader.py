@@ -18,6 +18,7 @@ import msgspec
 from cortex_autolearn.canonical import times, values
 from cortex_autolearn.canonical.table import ANY_MASTER, KNOWN_MASTERS, ROWS
 from cortex_autolearn.model import instants, rawjson
+from cortex_autolearn.model.layout import master_name
 from cortex_autolearn.model.rawjson import Fields, Place, first
 from cortex_autolearn.model.records import COMPACT, FINAL_STATUSES, LOOSE, SPACED, Canonical, Rejected, Task
 
@@ -235,7 +236,7 @@ class TaskReader:
         for place in candidates:
             raw = rawjson.value_at(place, fields)
             written = None if raw is None else rawjson.scalar_text(raw)
-            name = values.master_name(written)
+            name = master_name(written)
             if place.path in ANY_MASTER:
                 if name is not None:
                     return name

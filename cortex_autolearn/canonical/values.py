@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from cortex_autolearn.model import layout, rawjson
+from cortex_autolearn.model import rawjson
 from cortex_autolearn.model.rawjson import Fields, Place, first, value_at
 from cortex_autolearn.model.records import CANCELLED, COMPLETED, FAILED
 
@@ -51,13 +51,9 @@ def status(candidates: tuple[Place, ...], fields: Fields, flags: list[str]) -> s
     return _FINAL_WORDS.get(word, word)
 
 
-def master_name(text: str | None) -> str | None:
-    """Normalise a master's name to ``<name>-master``; None where the text cannot be one."""
-    if text is None:
-        return None
-    name = text.strip().lower().removesuffix("-master").removesuffix("-agent")
-    full = f"{name}-master"
-    return full if layout.is_safe_name(name) and layout.is_safe_name(full) else None
+def final_status(written: str) -> str | None:
+    """Return the final status that one of the fleet's words means; None for any other word."""
+    return _FINAL_WORDS.get(written.strip().lower())
 
 
 def error(candidates: tuple[Place, ...], fields: Fields, flags: list[str]) -> str | None:

@@ -12,6 +12,7 @@ import orjson
 from cortex_autolearn import status as status_module
 from cortex_autolearn.adapters.store.database import event_line
 from cortex_autolearn.cli.call import Command, pass_call
+from cortex_autolearn.cli.card import number
 from cortex_autolearn.cli.opened import opened
 from cortex_autolearn.cli.printing import (
     as_pairs,
@@ -25,19 +26,50 @@ from cortex_autolearn.cli.printing import (
     table,
 )
 from cortex_autolearn.model import instants
+from cortex_autolearn.model.judging import MICRO_USD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cortex_autolearn.cli.call import Call
+    from cortex_autolearn.collect.standing import Standing
+    from cortex_autolearn.model.experiments import Experiment
     from cortex_autolearn.model.runs import Run
+    from cortex_autolearn.rollout.standing import Standing as MasterStanding
     from cortex_autolearn.status import Status
 
 _POLL_S: Final = 0.5
 _PAGE: Final = 1_000
 _LAST_SHOWN: Final = 10
 
-EVENT_KINDS: Final = ("medallion_run", "hq_collection", "daemon_started", "daemon_stopped")
+ROLLOUT_KINDS: Final = (
+    "challenger_deployed",
+    "ab_test_started",
+    "ab_test_held",
+    "auto_promotion",
+    "auto_rollback",
+    "challenger_retired",
+    "ab_test_inconclusive",
+    "promotion_settled",
+    "promotion_reverted",
+    "manual_decision",
+)
+"""What the events file may tell of tests of new models."""
+
+EVENT_KINDS: Final = (
+    "medallion_run",
+    "hq_collection",
+    "quality_scored",
+    "budget_reached",
+    "dataset_created",
+    "fine_tune_triggered",
+    "fine_tune_progress",
+    "fine_tune_completed",
+    "fine_tune_failed",
+    *ROLLOUT_KINDS,
+    "daemon_started",
+    "daemon_stopped",
+)
 """What the events file may tell of."""
 
 _Event = tuple[int, str, str, str]
@@ -160,7 +192,13 @@ def status_text(found: Status) -> str:
         f"Tasks completed:     {found.completed_tasks:,} ({found.scored_tasks:,} with a quality score)",
         f"Not yet refined:     {waits}",
         f"Not yet decided on:  {plural(found.waiting, 'task')}",
+        f"Lack only a score:   {_unscored(found.judge)}",
+        f"Scored:              {found.judge.scored:,} by the judge, {found.judge.labelled:,} by people",
+        f"Spent on scores:     {_spent(found.judge)}",
         f"Quarantined:         {sum(found.quarantined.values()):,}",
+        "",
+        "Masters:",
+        *_masters(found.masters),
         "",
         "Rejection reasons:",
         *_indented(found.rejected.items()),
@@ -186,8 +224,50 @@ def _run_text(run: Run) -> str:
     return f"{run.result}, {instants.from_us(run.started_us):%Y-%m-%d %H:%M:%S} UTC{took}"
 
 
-def _price(cost_usd: float) -> str:
-    return f"{cost_usd:,.2f} USD" if cost_usd else "no price is set (training.price_usd_per_mtok)"
+def _masters(found: list[MasterStanding]) -> list[str]:
+    """Say what serves each master, and how the model beside its champion does."""
+    lines = []
+    for one in found:
+        waits = f"; {plural(len(one.waiting), 'model waits', 'models wait')}" if one.waiting else ""
+        lines.append(f"  {one.held.master}: champion {one.held.champion}{waits}")
+        if one.test is not None and one.card is not None:
+            lines.append(f"    {_trial(one.test, one.held.phase, one.card)}")
+            lines += [f"    Note: {warning}" for warning in one.test.notes.get("warnings", ())]
+        elif one.held.challenger is not None:
+            lines.append(f"    {one.held.challenger} is being deployed")
+    return lines or ["  no model was deployed for one yet"]
+
+
+def _trial(test: Experiment, phase: str, card: dict[str, Any]) -> str:
+    gain, after = card["gain"], card["decided_after"]
+    what = {"watching": "is watched", "paused": "is paused"}.get(phase, "is tested")
+    gains = f"quality {number(gain['quality'], sign='+')}, "
+    gains += f"completion {number(gain['completion_points'], ' points', sign='+')}"
+    tasks = f"{after['challenger_tasks']:,} of {plural(after['tasks'], 'task')}"
+    return f"{test.model} {what}: {tasks}, {gains}: {'held' if test.alarms else card['decision']}"
+
+
+def _price(usd: float | None) -> str:
+    return "at an unknown price (see training.prices)" if usd is None else f"{usd:,.2f} USD"
+
+
+def _unscored(judge: Standing) -> str:
+    """Say how many tasks wait for a score, and what for."""
+    text = plural(judge.unscored, "task")
+    if not judge.is_enabled:
+        return f"{text} (judge.enabled is false)"
+    if not judge.has_key:
+        return f"{text} (no judge: there is no ANTHROPIC_API_KEY)"
+    aside = sum(judge.queue.set_aside.values())
+    parts = [f"{judge.queue.sent:,} sent"] * bool(judge.queue.sent) + [f"{aside:,} set aside"] * bool(aside)
+    return f"{text} ({', '.join(parts)})" if parts else text
+
+
+def _spent(judge: Standing) -> str:
+    day, month = judge.budgets
+    amounts = [f"{one.spent / MICRO_USD:.4f} of {one.limit / MICRO_USD:.2f} USD" for one in (day, month)]
+    reached = "; reached: " + ", ".join(one.period for one in judge.reached) if judge.reached else ""
+    return f"{amounts[0]} today, {amounts[1]} this month{reached}"
 
 
 def _event_json(event: _Event) -> str:
@@ -196,4 +276,4 @@ def _event_json(event: _Event) -> str:
 
 def _event_text(event: _Event) -> str:
     seq, timestamp, name, body = event
-    return printable(f"{timestamp}  {seq:>6}  {name:<16} {as_pairs(orjson.loads(body))}".rstrip())
+    return printable(f"{timestamp}  {seq:>6}  {name:<20} {as_pairs(orjson.loads(body))}".rstrip())

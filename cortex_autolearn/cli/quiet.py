@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cortex_autolearn.cli.printing import as_pairs, note
 
-_SAID = frozenset({"input_unreadable"})
+_SAID = frozenset({"input_unreadable", "provider_trouble"})
 """Events that the command tells of itself, in its own words."""
 
 

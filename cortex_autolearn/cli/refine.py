@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _MAX_DAYS: Final = 3_660
 _DAYS_SHOWN: Final = 10
 
+_READING: Final = ("silver", "medallion", "collection")
+"""Jobs whose troubles are files; those of the others are providers."""
+
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -91,7 +94,9 @@ def run_once(call: Call, *, job: str, as_json: bool) -> None:
     silver      refine what is new in bronze
     medallion   the nightly run: refine, compact, write gold, keep to [retention]
     collection  let the quality rule decide about what is new
-    readiness   look whether a fine-tuning is due
+    scoring     have tasks scored, and take in what the judge answered
+    readiness   look whether a fine-tuning is due, and start it
+    training    look after the trainings under way
     status      log how far the system is
 
     \b
@@ -154,7 +159,7 @@ def _run(call: Call, job: str, options: dict[str, Any]) -> Result:
         finally:
             bar.clear()
     for trouble in result.counts.get("troubles", ()):
-        note(f"Not read: {trouble}")
+        note(f"{'Not read' if job in _READING else 'Not done yet'}: {trouble}")
     return result
 
 

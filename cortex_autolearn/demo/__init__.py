@@ -16,17 +16,19 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cortex_autolearn.adapters import files
 from cortex_autolearn.adapters.clock import SystemClock
 from cortex_autolearn.demo.account import Totals, accounting, differences, totals, unaccounted
 from cortex_autolearn.demo.session import FastClock, application, running
 from cortex_autolearn.model import layout
+from cortex_autolearn.model.training_jobs import GLOBAL
 from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.schedule import FastTime, RealTime
 from cortex_autolearn.status import lag_of, look_for_daemon
-from cortex_autolearn.testing import Fleet, append
+from cortex_autolearn.testing import Fleet, ScriptedJudge, append
+from cortex_autolearn.testing.judge import MODEL
 
 if TYPE_CHECKING:
     from cortex_autolearn.schedule import TimeMap
@@ -41,6 +43,21 @@ _TAIL_GRACE_S: Final = 1
 _NAME_CHARS: Final = 28
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _OURS: Final = (layout.COORDINATION, "llm-mesh", MARKER)
+
+_SCRIPTED: Final[dict[str, object]] = {
+    "judge.model": MODEL,
+    "judge.prices": [
+        {
+            "model": MODEL,
+            "since": "2025-01-01",
+            "input_usd_per_mtok": 0.0,
+            "cache_write_usd_per_mtok": 0.0,
+            "cache_read_usd_per_mtok": 0.0,
+            "output_usd_per_mtok": 0.0,
+        }
+    ],
+}
+"""Settings for a judge that costs nothing."""
 
 Say = Callable[[str], None]
 
@@ -94,9 +111,11 @@ def simulate(  # noqa: PLR0913 - options, by keyword only
     say(f"           {root}\n")
     clock = FastClock(FastTime(_START, 86_400 / day_s))
     # Its clock is fast: a pause of a second must not pass for a day, after which an unfinished record is broken.
-    flags = {"schedule.timezone": "UTC", "medallion.tail_grace_s": 31_536_000}
+    flags: dict[str, object] = {"schedule.timezone": "UTC", "medallion.tail_grace_s": 31_536_000}
+    flags["schedule.scoring_every_s"] = 86_400  # there is no judge yet
     with application(root, clock=clock, environ={}, flags=flags) as app:
         found = asyncio.run(_simulated_days(app, clock.time, fleet, days, say))
+    # Compared before anything is scored, as the fleet does not know what a judge will think.
     expected = fleet.expected(days)
     say("\n" + accounting(found))
     wrong = differences(expected, found, root)
@@ -104,6 +123,10 @@ def simulate(  # noqa: PLR0913 - options, by keyword only
         say("\nNOT as expected:\n" + "\n".join(f"  {line}" for line in wrong))
     else:
         say("\nAs expected: these numbers, and which tasks were collected, are what the fleet knows must come of it.")
+    scripted = ScriptedJudge()  # one for all runs: it keeps its batches
+    with application(root, clock=clock, environ={}, flags=flags | _SCRIPTED, judge=lambda: scripted) as app:
+        wrong += _score(app, say)
+        wrong += _train(app, say)
     say("\n" + _where(root))
     return not wrong
 
@@ -130,7 +153,8 @@ def process(  # noqa: PLR0913 - options, by keyword only
     say("Nothing is simulated: the daemon works on copies of these files, in real time, below")
     say(f"  {root}\n")
     # The files are whole: what their last record lacks will not come.
-    flags = {"medallion.tail_grace_s": _TAIL_GRACE_S} | dict(flags or {})
+    # And nothing of theirs is sent to a judge, unless that is asked for.
+    flags = {"medallion.tail_grace_s": _TAIL_GRACE_S, "judge.enabled": False} | dict(flags or {})
     with application(root, clock=SystemClock(), environ=environ, config=config, flags=flags) as app:
         asyncio.run(_given_files(app, inputs, say))
         app.runner.run("medallion", trigger="demo", raise_errors=True, compact=True)
@@ -146,6 +170,50 @@ def process(  # noqa: PLR0913 - options, by keyword only
     say("\n" + "\n".join(faults or ["Every object is accounted for."]))
     say("\n" + _where(root))
     return not faults
+
+
+def _score(app: App, say: Say) -> list[str]:
+    """Have the tasks scored that lack nothing else, collect what is good, and return what is wrong with the result."""
+    before = totals(app)
+    sent = app.runner.run("scoring", trigger="demo", raise_errors=True).counts
+    taken = app.runner.run("scoring", trigger="demo", raise_errors=True).counts
+    kept = app.runner.run("collection", trigger="demo", raise_errors=True).counts
+    after = totals(app)
+    scored = sent["scored"] + taken["scored"]
+    say(
+        f"\nScored: {scored:,} tasks that lacked only a score, by a SCRIPTED judge: no model was called, nothing was "
+        f"sent or paid.\n        {kept['high_quality']:,} of them were good enough, so that {after.high_quality:,} "
+        "outcomes are collected now."
+    )
+    checks = (
+        ("scored", before.rejected.get("No quality score", 0), scored + after.rejected.get("No quality score", 0)),
+        ("collected after scoring", before.high_quality + kept["high_quality"], after.high_quality),
+        ("waiting after scoring", 0, taken["waiting"] + taken["in_batches"]),
+    )
+    wrong = [f"{what}: expected {wanted:,}, found {found:,}" for what, wanted, found in checks if wanted != found]
+    if wrong:
+        say("\nNOT as expected:\n" + "\n".join(f"  {line}" for line in wrong))
+    return wrong + unaccounted(after, app.root)
+
+
+def _train(app: App, say: Say) -> list[str]:
+    """Make a model of what was collected, though there is less of it than the daemon waits for."""
+    needed = app.settings.training.min_examples
+    options: dict[str, Any] = {"start": GLOBAL, "is_forced": True, "by": "demo"}
+    run = app.runner.run("training", trigger="demo", raise_errors=True, **options)
+    with app.store.read() as reading:
+        models = reading.models()
+    if not models:
+        say(f"\nNOT as expected:\n  no model was made: {run.counts['decision']}")
+        return ["no model was made"]
+    model, told = models[-1], models[-1].metrics
+    alike, by_chance = (told.get(f"quality_{name}", "not measured") for name in ("retrieved", "random"))
+    say(
+        f"\nTrained: {model.ref.model_id}, {model.ref.base} with {told['examples']:,} worked examples; by force, as\n"
+        f"         the daemon waits for {needed:,}. No model was called. On {told['held_out']:,} held-out tasks, how\n"
+        f"         alike to their answers those of the examples shown are: {alike}; of random examples: {by_chance}."
+    )
+    return []
 
 
 async def _simulated_days(app: App, clock: TimeMap, fleet: Fleet, days: int, say: Say) -> Totals:
@@ -202,10 +270,11 @@ def _where(root: Path) -> str:
         ("quarantine", layout.QUARANTINE),
         ("gold", layout.ANALYTICS.rsplit("/", 1)[0]),
         ("high-quality outcomes", layout.OUTCOMES),
+        ("dataset and model", f"{layout.DATASETS}, {layout.MODELS}"),
         ("log and events", layout.LOG.rsplit("/", 1)[0]),
     )
     lines = [f"Files below {root}:", *[f"  {what:22} {where}" for what, where in places]]
-    commands = ("status", "events --type hq_collection", "schedule", "run")
+    commands = ("status", "events --type hq_collection", "fine-tune jobs", "schedule", "run")
     return "\n".join(
         [*lines, "", "Next:", *[f"  cortex-autolearn {name} --root {shlex.quote(str(root))}" for name in commands]]
     )

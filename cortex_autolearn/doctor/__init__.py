@@ -1,7 +1,8 @@
 """What is wrong with a ROOT, and what to do about it.
 
 Looks by itself and changes nothing: the state is opened for reading only, so that a doctor can be sent to a tree that
-is broken, another user's, or not there. ``flow`` looks at the way of the records, ``system`` at what it all stands on.
+is broken, another user's, or not there. ``flow`` looks at the way of the records, ``judge`` at who scores them,
+``training`` at what is learnt from them, ``rollout`` at the tests of new models, ``system`` at what it all stands on.
 Numbers that are merely interesting are ``status``' business.
 """
 
@@ -17,13 +18,14 @@ from cortex_autolearn import settings as settings_module
 from cortex_autolearn.adapters.store.database import Reading
 from cortex_autolearn.adapters.store.look import look_at
 from cortex_autolearn.adapters.tree import Tree
-from cortex_autolearn.doctor import flow, system
+from cortex_autolearn.doctor import flow, judge, rollout, system, training
 from cortex_autolearn.doctor.check import Check, Patient
 from cortex_autolearn.jobs import state_bytes
 from cortex_autolearn.model import layout
 from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.settings import ConfigError, Settings
 from cortex_autolearn.status import look_for_daemon
+from cortex_autolearn.wiring import claude_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,8 +53,9 @@ def examine(root: Path, *, config: Path | None, environ: Mapping[str, str], flag
     connection, check = _state(root)
     checks.append(check)
     reading = None if connection is None else Reading(connection)
-    patient = Patient(root, Tree(root), settings, datetime.now(UTC), reading, _is_alive(root))
-    for look in (*system.LOOKS, *flow.LOOKS):
+    has_key = claude_by(environ) is not None
+    patient = Patient(root, Tree(root), settings, datetime.now(UTC), reading, _is_alive(root), has_key)
+    for look in (*system.LOOKS, *flow.LOOKS, *judge.LOOKS, *training.LOOKS, *rollout.LOOKS):
         try:
             checks += look(patient)
         except (BoundaryError, OSError, sqlite3.Error) as error:

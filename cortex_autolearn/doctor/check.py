@@ -23,7 +23,10 @@ class Check(NamedTuple):
 
 
 class Patient(NamedTuple):
-    """A ROOT on the table. ``reading`` is None where there is no state that can be read."""
+    """A ROOT on the table. ``reading`` is None where there is no state that can be read.
+
+    ``has_key`` tells whether there is a key for the judge in this environment, which need not be the daemon's.
+    """
 
     root: Path
     tree: Tree
@@ -31,6 +34,7 @@ class Patient(NamedTuple):
     now: datetime
     reading: Reading | None
     is_alive: bool
+    has_key: bool
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:

@@ -31,7 +31,6 @@ _TAIL_BYTES: Final = 16 << 20
 _ASKED: Final = 10_000
 _FLUSH_S: Final = 0.3
 _SHOWN: Final = 5
-_TRIGGER: Final = f"{layout.AUTOLEARN}/.fine_tune_trigger"
 
 
 def _bronze(patient: Patient) -> Iterator[Check]:
@@ -105,12 +104,13 @@ def _scores(patient: Patient) -> Iterator[Check]:
     _, _, completed, scored = patient.reading.task_totals()
     found = f"{scored:,} of {completed:,} completed tasks have a quality score from 1 to 5"
     remedy = (
-        "Without such a score nothing is collected: let the fleet write quality_score. Scores on another scale: "
+        "Without a score nothing is collected: let the fleet write quality_score, or the judge score them (see "
+        "judge), or people (cortex-autolearn label TASK_ID SCORE). Scores on another scale: "
         "declare it with [[medallion.score_scale]], restart a running daemon or send it SIGHUP, then call "
         "cortex-autolearn medallion --rebuild, then cortex-autolearn collect"
     )
     if completed and scored < _FEW_SCORES * completed:
-        yield Check("scores", "warn" if scored else "fail", found, remedy)
+        yield Check("scores", "warn" if scored or any(patient.reading.score_totals()) else "fail", found, remedy)
     else:
         yield Check("scores", "ok", found)
 
@@ -235,13 +235,6 @@ def _events_fault(patient: Patient, reading: Reading) -> tuple[str, int]:
     return f"the file ends with event {end}, the state with {last}" if end < last else "", last
 
 
-def _trigger(patient: Patient) -> Iterator[Check]:
-    path = patient.root / _TRIGGER
-    if path.exists():
-        remedy = "Remove it: this version triggers no fine-tuning, so another program left it"
-        yield Check("trigger", "warn", f"{_TRIGGER} is there", remedy)
-
-
 LOOKS: Final[tuple[Callable[[Patient], Iterator[Check]], ...]] = (
     _daemon,
     _runs,
@@ -253,5 +246,4 @@ LOOKS: Final[tuple[Callable[[Patient], Iterator[Check]], ...]] = (
     _collection,
     _outputs,
     _events,
-    _trigger,
 )

@@ -19,11 +19,18 @@ KPIS: Final = "coordination/medallion/gold/kpis"
 TRAINING_VIEW: Final = "coordination/medallion/gold/training"
 MASTERS: Final = "coordination/masters"
 AB_TESTS: Final = "coordination/ab-tests"
+AB_RESULTS: Final = "coordination/ab-tests/results"
+RESULTS_SUFFIX: Final = "-results.jsonl"
 LOG: Final = "coordination/logs/auto-learning-daemon.log"
 EVENTS: Final = "coordination/logs/auto-learning-events.jsonl"
 AUTOLEARN: Final = "llm-mesh/auto-learning"
 OUTCOMES: Final = "llm-mesh/auto-learning/hq-outcomes"
+DATASETS: Final = "llm-mesh/auto-learning/datasets"
+DATASET_LOCK: Final = "llm-mesh/auto-learning/.dataset.lock"
+MODELS: Final = "llm-mesh/auto-learning/models"
+ROUTES: Final = "llm-mesh/auto-learning/routes.json"
 STATE: Final = "llm-mesh/auto-learning/state.db"
+FINE_TUNE_TRIGGER: Final = "llm-mesh/auto-learning/.fine_tune_trigger"
 WRITER_LOCK: Final = "llm-mesh/auto-learning/.writer.lock"
 DAEMON_LOCK: Final = "llm-mesh/auto-learning/.daemon.lock"
 CONFIG: Final = "cortex-autolearn.toml"
@@ -57,6 +64,15 @@ def safe_name(kind: str, name: str) -> str:
     return name
 
 
+def master_name(text: str | None) -> str | None:
+    """Normalise a master's name to ``<name>-master``; None where the text cannot be one."""
+    if text is None:
+        return None
+    name = text.strip().lower().removesuffix("-master").removesuffix("-agent")
+    full = f"{name}-master"
+    return full if is_safe_name(name) and is_safe_name(full) else None
+
+
 def day_text(day: int) -> str:
     """Write a day, the number YYYYMMDD, with all its eight digits."""
     return f"{day:08d}"
@@ -80,6 +96,31 @@ def outcomes_file(split: str, day: int) -> str:
 def training_view_file(split: str, day: int) -> str:
     """Gold's training-ready chat examples: one for every line of :func:`outcomes_file` that tells what was asked."""
     return f"{TRAINING_VIEW}/{split}/{day:08d}.jsonl"
+
+
+def dataset_folder(dataset_id: str) -> str:
+    """The folder of a frozen dataset; :func:`dataset_file` is what stands in it."""
+    return f"{DATASETS}/{safe_name('dataset', dataset_id)}"
+
+
+def dataset_file(dataset_id: str, name: str) -> str:
+    """A file of a frozen dataset: ``train.jsonl``, ``validation.jsonl`` or ``manifest.json``."""
+    return f"{dataset_folder(dataset_id)}/{name}"
+
+
+def test_file(test_id: str) -> str:
+    """The file of an A/B test; :func:`results_file` is where Cortex's shell appends its outcomes."""
+    return f"{AB_TESTS}/{safe_name('test', test_id)}.json"
+
+
+def results_file(test_id: str) -> str:
+    """Outcomes of an A/B test, as Cortex's shell records them."""
+    return f"{AB_RESULTS}/{safe_name('test', test_id)}{RESULTS_SUFFIX}"
+
+
+def aliases_file(master: str) -> str:
+    """Which versions are champion, challenger and shadow of a master; its folder is its name without ``-master``."""
+    return f"{MASTERS}/{safe_name('master', master.removesuffix('-master'))}/versions/aliases.json"
 
 
 def day_of_file(relative: str) -> int:

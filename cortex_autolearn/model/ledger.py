@@ -110,6 +110,7 @@ class Line(NamedTuple):
     length: int
     source_path: str
     source_offset: int
+    source: int
 
 
 class Collected(NamedTuple):

@@ -12,7 +12,8 @@ and the messages about bad values are made from them. ``extra`` may hold:
 
 The limits hold for values that came through ``settings``; building a policy in code checks nothing. A new section is a
 struct here (each field with a default) and one line in ``settings.Settings``. A setting is a bool, int, float, str, a
-Literal of texts, a table (a struct), a tuple or list of one of these, or one of these or None.
+Literal of texts, a table (a struct), a tuple or list of one of these, one of these or None, or a number or one of a few
+words: ``Annotated[Annotated[int, Meta(ge=1)] | Literal["auto"], Meta(description=…)]``.
 """
 
 from __future__ import annotations
@@ -26,14 +27,12 @@ from msgspec import Meta, Struct
 from msgspec.structs import fields
 
 from cortex_autolearn.model.layout import LOG
+from cortex_autolearn.model.training_policy import DEFAULT_SYSTEM_PROMPT as DEFAULT_SYSTEM_PROMPT  # noqa: PLC0414 - of one
+from cortex_autolearn.model.training_policy import DatasetPolicy as DatasetPolicy  # noqa: PLC0414 - name here and there
+from cortex_autolearn.model.training_policy import TrainingPolicy as TrainingPolicy  # noqa: PLC0414
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-DEFAULT_SYSTEM_PROMPT: Final = (
-    "You are the {master} of the Cortex fleet. Read the task you are given, carry it out completely, and answer with "
-    "the result and the reasons another master needs to build on it. Say plainly what you could not do or verify."
-)
 
 _TIME_OF_DAY: Final = r"\A(?:[01][0-9]|2[0-3]):[0-5][0-9]\Z"
 _DOTTED_PATH: Final = r"\A[^.]+(?:\.[^.]+)*\Z"
@@ -118,26 +117,6 @@ class GatePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 80
 
 
-class TrainingPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[training]``: when a fine-tuning is due, and what it is made of and costs."""
-
-    min_examples: Annotated[
-        int, Meta(ge=1, le=100_000_000, description="training examples needed before a fine-tuning is triggered")
-    ] = 1000
-    system_prompt: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            max_length=20_000,
-            description="system prompt of every example; {master} becomes the master's name",
-        ),
-    ] = DEFAULT_SYSTEM_PROMPT
-    price_usd_per_mtok: Annotated[
-        float, Meta(ge=0, le=1_000_000, description="training price in USD per million tokens, for the estimate")
-    ] = 0.0
-    epochs: Annotated[int, Meta(ge=1, le=100, description="passes over the examples, for the estimate")] = 3
-
-
 class SchedulePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[schedule]``: when the jobs run."""
 
@@ -149,6 +128,9 @@ class SchedulePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ),
     ] = ""
     collection_every_s: Annotated[int, Meta(ge=60, le=86_400, description="seconds between collections")] = 3600
+    scoring_every_s: Annotated[
+        int, Meta(ge=60, le=86_400, description="seconds between looks for tasks that wait for a score")
+    ] = 3600
     readiness_at: Annotated[
         str,
         Meta(pattern=_TIME_OF_DAY, description="when readiness is checked each day", extra={"allowed": _TIME_ALLOWED}),
@@ -239,6 +221,11 @@ class Shape(Struct, frozen=True):
         return get_origin(self.base) is Literal
 
     @property
+    def is_number_or_word(self) -> bool:
+        """Whether a value is a number or one of a few words."""
+        return get_origin(self.base) in (Union, types.UnionType)
+
+    @property
     def is_secret(self) -> bool:
         """Whether a value is secret or may hold something that is."""
         inside = [self.item] if self.item is not None else []
@@ -254,6 +241,9 @@ class Shape(Struct, frozen=True):
             return "a list"
         if self.is_choice:
             return "one of " + ", ".join(json.dumps(word) for word in get_args(self.base))
+        if self.is_number_or_word:
+            number, words = get_args(self.base)
+            return f"{_NOUNS[number]} or {' or '.join(json.dumps(word) for word in get_args(words))}"
         return _NOUNS[self.base]
 
     @property
@@ -281,6 +271,9 @@ def shape_of(annotation: Any) -> Shape:
         elif origin in (Union, types.UnionType) and len(args) == 2 and types.NoneType in args:
             optional = True
             annotation = args[1] if args[0] is types.NoneType else args[0]
+        elif origin in (Union, types.UnionType) and len(args) == 2 and get_origin(args[1]) is Literal:
+            number = shape_of(args[0])
+            return Shape(Union[number.base, args[1]], number.limits, extra, description, None, optional)  # noqa: UP007
         else:
             break
     is_list = origin is list or (origin is tuple and len(args) == 2 and args[1] is Ellipsis)

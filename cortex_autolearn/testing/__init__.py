@@ -9,7 +9,9 @@ from cortex_autolearn.testing.blemishes import BROKEN, HARMLESS, KINDS, UNUSABLE
 from cortex_autolearn.testing.clock import FakeClock
 from cortex_autolearn.testing.facts import Expected, Facts, Truth, Write, expect
 from cortex_autolearn.testing.fleet import Fleet, append
+from cortex_autolearn.testing.judge import ScriptedJudge
 from cortex_autolearn.testing.life import Skill, Task
+from cortex_autolearn.testing.trainer import Script, ScriptedTrainer
 from cortex_autolearn.testing.work import MASTERS
 
 __all__ = [
@@ -22,6 +24,9 @@ __all__ = [
     "Facts",
     "FakeClock",
     "Fleet",
+    "Script",
+    "ScriptedJudge",
+    "ScriptedTrainer",
     "Skill",
     "Task",
     "Truth",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from cortex_autolearn.adapters.store.judging import any_scores
 from cortex_autolearn.adapters.store.many import rows_for
 from cortex_autolearn.adapters.store.refining import each_once
 from cortex_autolearn.model.ledger import Collected, Line, Ungated
@@ -18,9 +19,15 @@ _UNGATED: Final = (
     "SELECT id, task_id, origin, length, status, output_chars, errored, retries, quality, duration FROM tasks"
 )
 _LINES: Final = (
-    "SELECT t.id, t.task_id, t.origin, t.day, t.position, t.length, s.path, t.source_offset FROM tasks AS t "
+    "SELECT t.id, t.task_id, t.origin, t.day, t.position, t.length, s.path, t.source_offset, s.id FROM tasks AS t "
     "JOIN sources AS s ON s.id = t.source"
 )
+EFFECTIVE: Final = (
+    "coalesce((SELECT score FROM labels AS l WHERE l.task_id = tasks.task_id), quality, "
+    "(SELECT overall FROM scores AS j WHERE j.task_id = tasks.task_id "
+    "AND j.source = tasks.source AND j.source_offset = tasks.source_offset))"
+)
+"""The score of a row of ``tasks`` that counts: a person's, else its own, else the judge's of this very record."""
 _COLLECTED: Final = "task_id, split, day, position, length, source, source_offset, text_bytes, collected_us"
 
 
@@ -51,6 +58,11 @@ class CollectingTables:
             {"after": after, "until": until, "limit": limit, "day": day},
         )
         return list(map(Ungated._make, rows))
+
+    def final_tasks_of(self, task_ids: Iterable[str], until: int) -> list[Ungated]:
+        """Return the final records of these tasks with a row id of at most ``until``."""
+        query = f"{_UNGATED} WHERE id <= ? AND final AND task_id IN ({{many}})"
+        return sorted(map(Ungated._make, rows_for(self.connection, query, task_ids, until)))
 
     def lines(self, row_ids: Iterable[int]) -> list[Line]:
         """Return where the silver lines of these rows stand, in the order of their days and positions."""
@@ -96,13 +108,12 @@ class CollectingTables:
         return list(map(Collected._make, rows))
 
     def put_collected(self, rows: Sequence[Collected]) -> None:
-        """Add to the set, or let a later record stand in it."""
+        """Add to the set, or let a later record stand in it; it is in the set since the first one was."""
         self.connection.executemany(
             f"INSERT INTO outcomes ({_COLLECTED}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (task_id) DO UPDATE SET split = excluded.split, day = excluded.day, "
             "position = excluded.position, length = excluded.length, source = excluded.source, "
-            "source_offset = excluded.source_offset, text_bytes = excluded.text_bytes, "
-            "collected_us = excluded.collected_us",
+            "source_offset = excluded.source_offset, text_bytes = excluded.text_bytes",
             rows,
         )
 
@@ -126,8 +137,9 @@ class CollectingTables:
 
         The limits only say what may fall into one group; what they mean is the rule's business.
         """
+        quality = EFFECTIVE if any_scores(self.connection) else "quality"
         rows = self.connection.execute(
-            "SELECT 0, '', 0, 0, status, min(output_chars, :chars), errored, retries > 0, quality, "
+            f"SELECT 0, '', 0, 0, status, min(output_chars, :chars), errored, retries > 0, {quality}, "
             "CASE WHEN duration < :low THEN :low - 1 WHEN duration > :high THEN :high + 1 "
             "WHEN duration IS NULL THEN NULL "
             f"ELSE :low END AS bucket, count(*) FROM tasks WHERE final {each_once(self.connection)} "

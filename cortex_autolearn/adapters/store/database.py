@@ -19,9 +19,13 @@ import orjson
 
 from cortex_autolearn.adapters import files
 from cortex_autolearn.adapters.store.collecting import CollectingTables
+from cortex_autolearn.adapters.store.judging import JudgingTables
 from cortex_autolearn.adapters.store.outputs import Outputs
 from cortex_autolearn.adapters.store.refining import RefiningTables
+from cortex_autolearn.adapters.store.rollout import RolloutTables
 from cortex_autolearn.adapters.store.running import RunningTables
+from cortex_autolearn.adapters.store.training import DatasetTables
+from cortex_autolearn.adapters.store.training_jobs import TrainingJobTables
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.ports import BoundaryError
 
@@ -38,7 +42,15 @@ _CACHE_KIB: Final = 8_192
 _MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
 
 
-class Reading(RefiningTables, CollectingTables, RunningTables):
+class Reading(
+    RefiningTables,
+    CollectingTables,
+    JudgingTables,
+    RunningTables,
+    DatasetTables,
+    TrainingJobTables,
+    RolloutTables,
+):
     """Every room's questions on one connection."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:

@@ -105,9 +105,10 @@ class RunningTables:
         return int(self.connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
 
     def waiting_tasks(self) -> int:
-        """Return how many final tasks have not met the collector's rule."""
+        """Return how many final tasks have not met the collector's rule, or have a new score to meet it with."""
         row = self.connection.execute(
-            "SELECT count(*) FROM tasks WHERE final AND id > coalesce((SELECT value FROM meta WHERE key = 'gated'), 0)"
+            "SELECT (SELECT count(*) FROM regate) + count(*) FROM tasks "
+            "WHERE final AND id > coalesce((SELECT value FROM meta WHERE key = 'gated'), 0)"
         ).fetchone()
         return int(row[0])
 
