@@ -15,6 +15,7 @@ from support import Handle, Rooms, good
 from cortex_autolearn.adapters import rubrics
 from cortex_autolearn.adapters.claude.judge import ClaudeJudge
 from cortex_autolearn.adapters.claude.patience import Patience
+from cortex_autolearn.collect.score import NOT_TESTED
 from cortex_autolearn.collect.scoring import Scorer
 from cortex_autolearn.model.judge_policy import JudgePolicy
 from cortex_autolearn.model.judging import Score
@@ -22,7 +23,7 @@ from cortex_autolearn.model.policy import GatePolicy
 from cortex_autolearn.testing import FakeClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from cortex_autolearn.ports import Judge
@@ -48,7 +49,7 @@ class Desk(Rooms):
     Arguments:
         root: the ROOT.
         judge: makes who judges; None where there is no key.
-        under_test: the masters under test.
+        under_test: the masters under test, and since when.
         policy: fields of the ``[judge]`` section.
     """
 
@@ -59,7 +60,7 @@ class Desk(Rooms):
         *,
         gate: GatePolicy | None = None,
         clock: FakeClock | None = None,
-        under_test: frozenset[str] = frozenset(),
+        under_test: Mapping[str, int] = NOT_TESTED,
         **policy: Any,
     ) -> None:
         super().__init__(root, gate=gate, clock=clock)

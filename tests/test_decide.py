@@ -21,8 +21,8 @@ from cortex_autolearn.model.rollout import (
     Inconclusive,
     Invalid,
     Numbers,
-    Pair,
     Outcome,
+    Pair,
     Promote,
     Retire,
     Rollback,
@@ -88,7 +88,8 @@ def test_nothing_known_is_no_success() -> None:
 
 def test_without_an_outcome_nobody_is_rolled_back() -> None:
     """The champion's tasks alone are evidence of nothing, however many; one task of the other's, and they may be."""
-    losses = dict.fromkeys(("completion_down", "quality_down", "duration_down", "returned_down"), log(1e6))
+    metrics = ("completion_down", "quality_down", "duration_down", "returned_down")
+    losses: dict[str, Any] = dict.fromkeys(metrics, log(1e6))
     assert isinstance(decided(numbers(treated=Arm(), **losses)), Continue)
     assert isinstance(decide_watch(numbers(treated=Arm(), **losses), POLICY, elapsed_s=0), Settle)
     assert isinstance(decided(numbers(treated=arm(1), **losses)), Rollback)

@@ -457,7 +457,7 @@ def test_no_score_is_missing_where_nothing_completed() -> None:
         evidence.observe(outcome(f"a{number}", False))
     evidence.observe(outcome("b0", completed=False, quality=None))
     numbers = evidence.numbers()
-    assert max(numbers.scored_up, numbers.scored_down) >= log(POLICY.scoring_evidence) - 1
+    assert max(numbers.scored_up, numbers.scored_down) >= log(POLICY.scoring_evidence)
     assert "scored" not in numbers.alarms
     evidence.observe(outcome("b1", quality=None))
     evidence.observe(outcome("b2", quality=None))

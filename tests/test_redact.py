@@ -156,6 +156,7 @@ MASKED = [
     ('session_token = "«123e4567-e89b-12d3-a456-426614174000»"', "assignment"),
     ("password: “«hunter2»”", "assignment"),
     ("Passwort... PASSWORT: «geheim12»", "assignment"),
+    ("[REDACTED: by ops, password=«hunter2»", "assignment"),
     # Headers.
     ("Authorization: Bearer «abc123def456»", "authorization"),
     ("curl -H 'Authorization: Basic «dXNlcjpwYXNz»' x", "authorization"),

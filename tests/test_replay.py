@@ -262,6 +262,9 @@ def test_our_own_silver_is_taken_by_its_reading(tmp_path: Path) -> None:
     }  # fmt: skip
     rows = [{"id": "x", "layer": "silver", "canonical": canonical}, row(to_b + 1, MODELS[1]), row(to_b + 1, MODELS[3])]
     assert answer(write(tmp_path / "rows.jsonl", rows))["variants"]["b"]["avg_quality"] == 4.5
+    for not_ours in ({"completed_at": "2025-11-27T10:00:00"}, {"task_id": ""}, {"flags": None}):
+        rows[0] = row(to_b, MODELS[3], quality_score=2) | {"canonical": canonical | not_ours}
+        assert answer(write(tmp_path / "rows.jsonl", rows))["variants"]["b"]["avg_quality"] == 2
 
 
 def test_a_task_that_took_longer_than_its_window_failed(tmp_path: Path) -> None:

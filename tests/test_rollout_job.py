@@ -353,6 +353,15 @@ class TestPeople:
         one.until(lambda: one.phase() == "testing", most=3)
         assert (one.held().test_id, one.test(f"{TEST}-2").number) == (f"{TEST}-2", 2)
 
+    def test_a_deployment_may_be_given_up(self, one: Town) -> None:
+        """By the name that its test would have; what was prepared is ended, and nothing was tested."""
+        one.run()
+        assert one.phase() == "deploying"
+        assert isinstance(one.rollout.abort(TEST, **ME), Done)
+        one.run()
+        assert (one.phase(), one.trainer.endpoints()) == ("steady", [])
+        assert "ab_test_started" not in one.kinds()
+
     def test_which_model_was_champion_when_and_why(self, one: Town) -> None:
         """History answers for every instant since rollout knows the master."""
         self.start(one)
@@ -450,6 +459,22 @@ class TestOutcomes:
         one.run()
         assert len(one.rooms.quarantine()) == 7
 
+    def test_a_rebuild_of_silver_changes_nothing(self, one: Town) -> None:
+        """Read again from the beginning, silver brings the same outcomes; what results left in quarantine stays."""
+        self.start(one)
+        one.work(30)
+        self.results(one, self.result(one, "r1", "c"))
+        one.run()
+        before = one.test(TEST)
+        one.rooms.medallion.rebuild(one.handle)
+        one.run()
+        assert one.test(TEST).metrics == before.metrics
+        assert (
+            one.look(report.check, TEST, one.now_us).numbers.closed.treated.tasks
+            <= before.metrics["tasks_assigned"]["b"]
+        )
+        assert [line["reason"] for line in one.rooms.quarantine()] == ["unknown variant"]
+
     def test_late_outcomes_are_kept_and_change_nothing(self, one: Town) -> None:
         """What a test is told after its end stands in its report only."""
         self.start(one)
@@ -498,11 +523,11 @@ class TestOutcomes:
 
     def test_masters_under_test_are_known_to_scoring(self, one: Town) -> None:
         """While a test or watch runs its master is under test, and after it no more."""
-        assert one.rollout.masters_under_test() == frozenset()
+        assert one.rollout.masters_under_test() == {}
         self.start(one)
-        assert one.rollout.masters_under_test() == {MASTER}
+        assert one.rollout.masters_under_test() == {MASTER: one.test(TEST).started_us}
         one.rollout.abort(TEST, **ME)
-        assert one.rollout.masters_under_test() == frozenset()
+        assert one.rollout.masters_under_test() == {}
 
     def test_many_outcomes_in_one_file(self, one: Town) -> None:
         """A file of many outcomes is taken in by portions, and what comes behind the decision is late."""

@@ -63,8 +63,8 @@ def one(tmp_path: Path) -> Iterator[Town]:
 def shell(one: Town, *arguments: str) -> list[str]:
     """Run the script on the test, and return its lines."""
     bash = shutil.which("bash")
-    assert bash is not None
-    assert shutil.which("jq") is not None, "this test needs jq, as Cortex's shell does"
+    if bash is None or shutil.which("jq") is None:
+        pytest.skip("needs bash and jq, as Cortex's own scripts do; .ci/run installs them")
     command = [bash, "-c", SCRIPT, "cortex", str(one.root), TEST, *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
 

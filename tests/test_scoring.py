@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from judge_support import Desk, Run, unscored
-from support import check_state, events, good, objects, quick_folder
+from support import NOW, check_state, events, good, objects, quick_folder
 
 from cortex_autolearn.collect import tally
-from cortex_autolearn.model import layout
+from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.judge_policy import MasterRubric
 from cortex_autolearn.model.judgement import Ask, Judgement, Refusal, Usage
 from cortex_autolearn.model.judging import Label
@@ -111,7 +111,7 @@ class TestWhatIsJudged:
             desk.put("a.jsonl", good("failed", status="failed"), good("other", master="development-master"))
             desk.settle()
             assert desk.score()["chosen"] == 0
-            desk.under_test = frozenset({"security-master"})
+            desk.under_test = {"security-master": instants.to_us(NOW) - 30 * instants.DAY_US}
             desk.score()
             assert desk.scores().keys() == {"scored", "retried", "fast"}
             desk.collect(everything=True)

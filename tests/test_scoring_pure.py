@@ -83,11 +83,13 @@ class TestChoice:
             ({"status": "failed"}, False),
             ({"master": "other-master", "quality": 4.5}, False),
             ({"master": None}, True),
+            ({"quality": 4.5, "created_us": 6}, False),
+            ({"quality": 4.5, "created_us": None}, False),
         ],
     )
     def test_of_a_master_under_test_every_completed_task(self, changes: dict[str, Any], wanted: bool) -> None:
-        """In both arms, whatever else is true of it."""
-        assert score.wanted(candidate(**changes), POLICY, frozenset({"security-master"})) is wanted
+        """In both arms, whatever else is true of it; but not those from before the test."""
+        assert score.wanted(candidate(**{"created_us": 7, **changes}), POLICY, {"security-master": 7}) is wanted
 
     @pytest.mark.parametrize(
         ("label", "own", "judged", "stands"),

@@ -23,7 +23,7 @@ from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.rollout.replay import DEFAULT_PERCENTAGE, Question, Recording
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from cortex_autolearn.canonical import TaskReader
     from cortex_autolearn.cli.call import Call
@@ -129,18 +129,28 @@ def _take(item: Object | Broken, recording: Recording, reader: TaskReader) -> st
     if isinstance(item, Broken):
         return item.reason
     _, raw, fields = item
-    if "canonical" in fields:
-        try:
-            recording.add(_decode(fields["canonical"]))
-        except msgspec.MsgspecError:
-            pass  # somebody else's use of the word: the record is read like any other
-        else:
-            return ""
+    ours = _canonical(fields)
+    if ours is not None:
+        recording.add(ours)
+        return ""
     task = reader.read(raw, fields)
     if not isinstance(task, Task):
         return task.reason
     recording.add(task.canonical)
     return ""
+
+
+def _canonical(fields: Mapping[str, msgspec.Raw]) -> Canonical | None:
+    """Return our reading where a record brings it; None for somebody else's use of the word."""
+    if "canonical" not in fields:
+        return None
+    try:
+        ours = _decode(fields["canonical"])
+    except msgspec.MsgspecError:
+        return None
+    times = (ours.created_at, ours.started_at, ours.completed_at)
+    is_ours = ours.task_id and all(one is None or one.tzinfo for one in times)
+    return ours if is_ours else None
 
 
 def _items(name: str) -> Iterator[Object | Broken]:

@@ -13,7 +13,7 @@ from cortex_autolearn.model.records import COMPLETED
 from cortex_autolearn.redact import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from cortex_autolearn.canonical import Readers
     from cortex_autolearn.collect.needs import ScoringReading
@@ -86,7 +86,7 @@ class Asking:
         gate: the ``[collect]`` section.
         rubrics: by what to score.
         max_text_chars: how much of the input, and of the output, is shown.
-        under_test: the masters of which an A/B test runs.
+        under_test: the masters of which an A/B test runs, and since when.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Asking:
         gate: GatePolicy,
         rubrics: Rubrics,
         max_text_chars: int,
-        under_test: frozenset[str],
+        under_test: Mapping[str, int],
     ) -> None:
         self._files = files
         self._readers = readers

@@ -11,7 +11,7 @@ from cortex_autolearn.model.judging import MICRO_USD, Waiting
 from cortex_autolearn.ports import OutputDamagedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from cortex_autolearn.collect.asking import Asking
     from cortex_autolearn.collect.money import Budget
@@ -61,7 +61,7 @@ class Rules(NamedTuple):
     gate: GatePolicy
     policy: JudgePolicy
     rubrics: Rubrics
-    under_test: frozenset[str]
+    under_test: Mapping[str, int]
     price: ModelPrice
     today: int
 

@@ -8,6 +8,7 @@ with scores for some of them only, the comparison would be biased.
 from __future__ import annotations
 
 from hashlib import sha256
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -17,15 +18,14 @@ from cortex_autolearn.model.judging import Quality
 from cortex_autolearn.model.records import COMPLETED
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Collection, Mapping
 
     from cortex_autolearn.collect.outcome import Texts
     from cortex_autolearn.model.judging import Candidate
     from cortex_autolearn.model.ledger import Ungated
     from cortex_autolearn.model.policy import GatePolicy
 
-NOT_TESTED: Final[frozenset[str]] = frozenset()
+NOT_TESTED: Final[Mapping[str, int]] = MappingProxyType({})
 """The masters under test while there is no test."""
 
 _BEST: Final = 5
@@ -37,15 +37,16 @@ def lacks_only_a_score(task: Candidate | Ungated, policy: GatePolicy) -> bool:
     return task.quality is None and gate.verdict(task._replace(quality=_BEST), policy) is gate.KEPT
 
 
-def wanted(task: Candidate, policy: GatePolicy, under_test: AbstractSet[str] = NOT_TESTED) -> bool:
+def wanted(task: Candidate, policy: GatePolicy, under_test: Mapping[str, int] = NOT_TESTED) -> bool:
     """Tell whether a final task is to be judged.
 
     Arguments:
         task: its ``quality`` is a person's score or its own.
         policy: the ``[collect]`` section.
-        under_test: the masters of which an A/B test runs.
+        under_test: the masters of which an A/B test runs, and since when: older tasks are none of it.
     """
-    if task.status == COMPLETED and task.master in under_test:
+    since_us = under_test.get(task.master or "")
+    if task.status == COMPLETED and since_us is not None and (task.created_us or 0) >= since_us:
         return True
     return lacks_only_a_score(task, policy)
 

@@ -22,7 +22,7 @@ from cortex_autolearn.model import instants
 from cortex_autolearn.ports import BoundaryError, JudgeBusyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from cortex_autolearn.canonical import Readers
     from cortex_autolearn.collect.needs import ScoringRun, ScoringStore, ScoringTransaction
@@ -52,7 +52,7 @@ class Scorer:
         rubrics: reads by what to score.
         readers: gives the reader of a file's records, for silver that Cortex wrote.
         judge: makes the judge, when it is first needed; None where there is no key.
-        under_test: tells of which masters an A/B test runs.
+        under_test: tells of which masters an A/B test runs, and since when.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Scorer:
         rubrics: Callable[[], Rubrics],
         readers: Readers,
         judge: Callable[[], Judge] | None,
-        under_test: Callable[[], frozenset[str]] = lambda: score.NOT_TESTED,
+        under_test: Callable[[], Mapping[str, int]] = lambda: score.NOT_TESTED,
     ) -> None:
         self._store = store
         self._files = files
@@ -161,7 +161,7 @@ class Scorer:
                 transaction.count_run(run.run_id, done.as_dict())
 
     def _new(
-        self, transaction: ScoringTransaction, rows: list[Candidate], under_test: frozenset[str]
+        self, transaction: ScoringTransaction, rows: list[Candidate], under_test: Mapping[str, int]
     ) -> list[tuple[str, int, int]]:
         """Return the records among these that are to be judged and were not."""
         wanted = [row for row in rows if score.wanted(row, self._gate, under_test)]

@@ -37,6 +37,7 @@ class Candidate(NamedTuple):
     master: str | None
     source: int
     source_offset: int
+    created_us: int | None = None
 
 
 class Judged(NamedTuple):

@@ -26,6 +26,7 @@ _KEYS: Final = tuple(
     anthropic claude aws azure gcp google github gitlab stripe sendgrid twilio slack datadog maps bearer bot
     """.split()
 )
+_RULE_SIGNS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")  # what the names of rules are made of
 _UNMISTAKABLE: Final = ("secret", "token", "password", "passwd", "passphrase", "authorization", "credential")
 
 
@@ -154,7 +155,7 @@ def _is_name(text: str, low: str, start: int) -> bool:
 def _in_placeholder(text: str, at: int) -> bool:
     """Whether the place is within what an earlier call left: the name of its rule is no name of a secret."""
     opened = text.rfind(PLACEHOLDER, max(0, at - 48), at)
-    return opened >= 0 and text.find("]", opened, at) < 0
+    return opened >= 0 and set(text[opened + len(PLACEHOLDER) : at]) <= _RULE_SIGNS
 
 
 def _values(site: _Site) -> Iterator[tuple[int, int]]:

@@ -333,10 +333,10 @@ class Evidence:
     def _ring(self) -> None:
         """Let the alarms ring that have a reason to; what rang stays rung."""
         policy = self._policy
-        # Where a variant has completed nothing yet, no score of its is missing.
-        if SCORED not in self._alarms and all(one.completed for one in self._arrived):
-            if max(self._scored_up.log, self._scored_down.log) >= log(policy.scoring_evidence):
-                self._alarms.add(SCORED)
+        # Where a variant has completed nothing yet, no score of its own is missing.
+        may_ring = SCORED not in self._alarms and all(one.completed for one in self._arrived)
+        if may_ring and max(self._scored_up.log, self._scored_down.log) >= log(policy.scoring_evidence):
+            self._alarms.add(SCORED)
         if SPLIT not in self._alarms and max(self._assigned.log, self._recorded.log) >= log(policy.ratio_evidence):
             self._alarms.add(SPLIT)
         if UNROUTED not in self._alarms:

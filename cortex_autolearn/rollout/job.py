@@ -108,8 +108,8 @@ class Rollout:
             tests = reading.experiments(only_active=True)
             return any(waits(reading, self._files, test, now_us) for test in tests)
 
-    def masters_under_test(self) -> frozenset[str]:
-        """Return the masters of which a test or a watch runs, or is paused."""
+    def masters_under_test(self) -> dict[str, int]:
+        """Return the masters of which a test or a watch runs, or is paused, and since when."""
         with self._store.read() as reading:
             return reading.masters_under_test()
 

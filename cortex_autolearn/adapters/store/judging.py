@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _CANDIDATE: Final = (
     "SELECT tasks.id, tasks.task_id, status, output_chars, errored, retries, "
     "coalesce((SELECT score FROM labels WHERE labels.task_id = tasks.task_id), quality), duration, master, "
-    "source, source_offset FROM tasks"
+    "source, source_offset, created_us FROM tasks"
 )
 _JUDGED: Final = "task_id, overall, model, rubric, source, source_offset, digest"
 _SENT: Final = "id, task_id, attempts, again, batch, rubric, source, source_offset, digest, reserve, sent_day"

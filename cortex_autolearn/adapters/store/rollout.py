@@ -64,10 +64,10 @@ class RolloutTables:
         """Store what serves a master."""
         self.connection.execute(f"INSERT OR REPLACE INTO servings VALUES ({_marks(Held._fields)})", held)
 
-    def masters_under_test(self) -> frozenset[str]:
-        """Return the masters of which a test or a watch runs, or is paused."""
-        rows = self.connection.execute("SELECT master FROM experiments WHERE ended_us IS NULL")
-        return frozenset(row[0] for row in rows)
+    def masters_under_test(self) -> dict[str, int]:
+        """Return the masters of which a test or a watch runs, or is paused, and since when."""
+        rows = self.connection.execute("SELECT master, started_us FROM experiments WHERE ended_us IS NULL")
+        return dict(rows.fetchall())
 
     def alias_history(self, master: str) -> list[AliasChange]:
         """Return the changes of a master's aliases, the oldest first."""
