@@ -413,12 +413,17 @@ class TrainingStore(Protocol):
 
 
 class BuiltDataset(Protocol):
-    """A dataset as it was made: ``covers_us`` is the instant up to which collected outcomes went into it."""
+    """A dataset as it was made: ``covers_us`` is the instant up to which collected outcomes went into it.
+
+    ``dropped`` counts by reason what was left out.
+    """
 
     @property
     def ref(self) -> DatasetRef: ...
     @property
     def covers_us(self) -> int: ...
+    @property
+    def dropped(self) -> Mapping[str, int]: ...
 
 
 class Builds(Protocol):

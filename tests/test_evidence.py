@@ -451,7 +451,7 @@ def test_scores_missing_in_one_variant_ring_an_alarm() -> None:
 
 
 def test_no_score_is_missing_where_nothing_completed() -> None:
-    """The champion's scores alone ring nothing, however many; the other's first task without one may."""
+    """One variant's scores alone ring nothing, however many, nor do those of both where all have one; a gap may."""
     evidence = Evidence(BASELINE, POLICY)
     for number in range(120):
         evidence.observe(outcome(f"a{number}", False))
@@ -459,7 +459,9 @@ def test_no_score_is_missing_where_nothing_completed() -> None:
     numbers = evidence.numbers()
     assert max(numbers.scored_up, numbers.scored_down) >= log(POLICY.scoring_evidence)
     assert "scored" not in numbers.alarms
-    evidence.observe(outcome("b1", quality=None))
+    evidence.observe(outcome("b1"))
+    assert evidence.numbers().scored_down >= log(POLICY.scoring_evidence)
+    assert "scored" not in evidence.numbers().alarms
     evidence.observe(outcome("b2", quality=None))
     assert "scored" in evidence.numbers().alarms
 

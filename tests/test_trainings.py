@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ HOUR_S = 3_600.0
 class Made:
     ref: DatasetRef
     covers_us: int
+    dropped: dict[str, int] = field(default_factory=dict)
 
 
 class Counted:

@@ -333,9 +333,16 @@ class Evidence:
     def _ring(self) -> None:
         """Let the alarms ring that have a reason to; what rang stays rung."""
         policy = self._policy
-        # Where a variant has completed nothing yet, no score of its own is missing.
-        may_ring = SCORED not in self._alarms and all(one.completed for one in self._arrived)
-        if may_ring and max(self._scored_up.log, self._scored_down.log) >= log(policy.scoring_evidence):
+        # Scores are missing more often in one variant only where some are missing, and both have completed something:
+        # else the evidence is the assignment's chance (`b` is 0.9 without a history).
+        both = all(one.completed for one in self._arrived)
+        some = any(one.scored < one.completed for one in self._arrived)
+        if (
+            both
+            and some
+            and SCORED not in self._alarms
+            and max(self._scored_up.log, self._scored_down.log) >= log(policy.scoring_evidence)
+        ):
             self._alarms.add(SCORED)
         if SPLIT not in self._alarms and max(self._assigned.log, self._recorded.log) >= log(policy.ratio_evidence):
             self._alarms.add(SPLIT)

@@ -223,6 +223,7 @@ class Block:
         rings = self._share(done, done.scored, "scored", bar, up=True)
         rings |= self._share(done, done.scored, "scored", bar, up=False)
         rings &= np.minimum(*_counted(self._carried, "done", done.counts, done.treated)) > 0
+        rings &= self._carried.total("unscored", done.counts & ~done.scored) > 0
         recorded = arrived.counts & arrived.returned
         counts = _counted(self._carried, "recorded", recorded, arrived.treated)
         uneven = np.maximum(_log_split(*counts, self._carried.probability), self._split_of_all())

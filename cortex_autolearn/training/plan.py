@@ -71,7 +71,8 @@ class Built(NamedTuple):
 
     ``estimate`` is None where the backend could not be asked, for the reason in ``away``; ``covers_us`` is the instant
     up to which collected outcomes went into it. ``attempt`` is what a job on it now would be: one more than the backend
-    knows of. Where the backend has a job that the state has lost, ``lost_id`` is its model's id.
+    knows of. Where the backend has a job that the state has lost, ``lost_id`` is its model's id. ``left_out`` counts by
+    reason what cleaning left out.
     """
 
     dataset: DatasetRef
@@ -81,6 +82,7 @@ class Built(NamedTuple):
     away: str = ""
     attempt: int = 1
     lost_id: str | None = None
+    left_out: tuple[tuple[str, int], ...] = ()
 
 
 class Facts(NamedTuple):
@@ -222,7 +224,9 @@ def _back_off(facts: Facts, progress: Progress, now_us: int) -> Wait | None:
 
 def _of_built(facts: Facts, built: Built, bars: Bars, progress: Progress, *, is_forced: bool) -> Wait | None:
     if built.dataset.train < bars.min_examples and not is_forced:
+        left_out = ", ".join(f"{reason}: {count}" for reason, count in built.left_out)
         text = f"{built.dataset.train} of {bars.min_examples} examples are left after cleaning"
+        text += f" (left out: {left_out})" if left_out else ""
         return Wait(facts.scope, "too_few_after_cleaning", text, progress)
     failures = _on(built, facts, _FAILED)
     if failures >= FAILURES_ON_SAME_DATA and not is_forced:
