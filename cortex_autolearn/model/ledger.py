@@ -61,6 +61,9 @@ TASK_COLUMNS = (
 )
 """Columns of ``tasks`` without its ``id``."""
 
+Facts = tuple[str | None, str | None, int | float | None, int | float | None, int, int, int, int | None, int | None]
+"""What a row of ``tasks`` tells of a task itself: its columns from ``master`` on."""
+
 TaskRow = tuple[
     str,
     int,
