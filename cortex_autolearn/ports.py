@@ -106,8 +106,8 @@ class Files(Protocol):
 class Outlet(Protocol):
     """What every transaction can do besides changing rows."""
 
-    def append(self, relative: str, data: bytes) -> int:
-        """Append bytes to an output file and return their offset; committed with the transaction."""
+    def append(self, relative: str, data: bytes | Sequence[bytes]) -> int:
+        """Append bytes or lines to an output file and return their offset; committed with the transaction."""
 
     def stage(self, relative: str, data: Iterable[bytes]) -> None:
         """Write the successor of an output file; it takes its place when the transaction has committed."""

@@ -116,7 +116,7 @@ class Refining:
             path = layout.silver_file(day)
             if day not in self._began:
                 self._began[day] = transaction.output_length(path)
-            position = transaction.append(path, b"".join(map(_LINE, placed)))
+            position = transaction.append(path, list(map(_LINE, placed)))
             for task_id, final, rank_us, _, offset, line, facts in placed:
                 length = len(line)
                 rows.append((task_id, BRONZE_ORIGIN, final, rank_us, source.id, offset, day, position, length, *facts))
