@@ -55,7 +55,7 @@ def long_way(items: list[Object | Broken], reader: TaskReader) -> tuple[list[Ref
             unfit.append(Unfit(offset, len(raw), task.reason, raw, is_object=True))
             continue
         line = refiner.line(raw, fields, task)
-        identity = (task.canonical.task_id, task.final, task.rank_us, task.day)
+        identity = (task.canonical.task_id, int(task.final), task.rank_us, task.day)
         refined.append((*identity, offset, line, silver.facts(task)))
     return refined, unfit
 

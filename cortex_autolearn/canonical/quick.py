@@ -135,7 +135,7 @@ def read(reader: TaskReader, raw: bytes, fields: Fields) -> Reading | None:
             seconds,
             state.quality,
             state.retries,
-            state.error is not None,
+            state.errored,
             output_chars,
             created_us,
             completed_us,

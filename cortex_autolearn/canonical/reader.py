@@ -72,7 +72,18 @@ class Names:
 class State:
     """How a task went: the other short rows of a record, and their places in ``canonical`` as JSON."""
 
-    __slots__ = ("before", "behind", "error", "final", "flags", "quality", "retries", "reversed_flags", "status")
+    __slots__ = (
+        "before",
+        "behind",
+        "error",
+        "errored",
+        "final",
+        "flags",
+        "quality",
+        "retries",
+        "reversed_flags",
+        "status",
+    )
 
     def __init__(self, meaning: tuple[Any, ...], flags: list[str]) -> None:
         self.status: str | None
@@ -80,7 +91,8 @@ class State:
         self.error: str | None
         self.status, self.quality, self.error, retries = meaning
         self.retries: int = retries or 0
-        self.final = self.status in FINAL_STATUSES
+        self.final = int(self.status in FINAL_STATUSES)
+        self.errored = int(self.error is not None)
         self.before = _members(status=self.status, quality_score=self.quality) + b","
         self.behind = _members(error=self.error, retry_count=self.retries)
         self.flags = _members(flags=flags)

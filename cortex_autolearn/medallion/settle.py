@@ -215,7 +215,7 @@ class Adopting:
                 replaced.append(old.id)
                 touched[old.day] = 0
             day = task.day or named or transaction.first_read_days([task_id], self._today)[task_id]
-            key = (task_id, SILVER_ORIGIN, task.final, task.rank_us)
+            key = (task_id, SILVER_ORIGIN, int(task.final), task.rank_us)
             rows.append((*key, source.id, offset, day, offset, length, *silver.facts(task)))
         transaction.bury(touched)
         first, _ = transaction.add_tasks(rows, replaced)

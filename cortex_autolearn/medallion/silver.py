@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cortex_autolearn.model.records import Layout
 
 
-Refined = tuple[str, bool, int, int | None, int, bytes, Facts]
+Refined = tuple[str, int, int, int | None, int, bytes, Facts]
 """A task from one record: its id, final or not, rank and day; the record's offset in the source; its silver line (with
 line feed); and what else its row holds. A plain tuple, as every record of the fleet makes one."""
 
@@ -257,7 +257,7 @@ def latest(refined: Sequence[Refined]) -> dict[str, Refined]:
 
 
 def _of_task(offset: int, line: bytes, task: Task) -> Refined:
-    return task.canonical.task_id, task.final, task.rank_us, task.day, offset, line, facts(task)
+    return task.canonical.task_id, int(task.final), task.rank_us, task.day, offset, line, facts(task)
 
 
 def same_line(line: bytes, other: bytes, processed_at: str) -> bool:
@@ -279,7 +279,7 @@ def facts(task: Task) -> Facts:
         canonical.duration_seconds,
         canonical.quality_score,
         canonical.retry_count,
-        canonical.error is not None,
+        int(canonical.error is not None),
         task.output_chars,
         task.created_us,
         task.completed_us,

@@ -84,7 +84,9 @@ TaskRow = tuple[
     int | None,
     int | None,
 ]
-"""One row of ``tasks``, in the order of :data:`TASK_COLUMNS`: a plain tuple, as every record of the fleet makes one."""
+"""One row of ``tasks``, in the order of :data:`TASK_COLUMNS`: a plain tuple, as every record of the fleet makes one.
+
+Of plain values, too: SQLite's module looks for an adapter of each bool, which costs more than all else of a row."""
 
 
 class Ungated(NamedTuple):
