@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_S: Final = 86_400
 _MAX_DIGITS: Final = 400
+# Bytes are looked for by number, and longer pieces by `find`: `b"x" in data` raises and drops a TypeError first.
 _QUOTE: Final = 0x22
+_BACKSLASH: Final = 0x5C
 _NUMBERS: Final = (int, float)
 _PATHS: Final[dict[str | None, bytes]] = {
     None: b"null",
@@ -84,12 +86,12 @@ def read(reader: TaskReader, raw: bytes, fields: Fields) -> Reading | None:
         return None
     if not task_id or not cost:
         return None
-    if b"\\" in written_id:
+    if _BACKSLASH in written_id:
         written_id = _encode(task_id)
     flags = state.flags
     seconds: int | float | None = None
     begun = started or created
-    if at.minutes or (at.seconds and (at.measures_plainly or MILLISECONDS in bytes(fields["metadata"]))):
+    if at.minutes or (at.seconds and (at.measures_plainly or bytes(fields["metadata"]).find(MILLISECONDS) >= 0)):
         odd: list[str] = []
         seconds = duration(at, fields, begun, completed, odd)
         if odd:

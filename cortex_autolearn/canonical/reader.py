@@ -356,7 +356,7 @@ def duration(
     at: Layout, fields: Fields, begin: datetime | None, end: datetime | None, flags: list[str]
 ) -> int | float | None:
     """Return the seconds a task took: measured, else between its times, else its positive minutes."""
-    if at.seconds and (at.measures_plainly or MILLISECONDS in bytes(fields["metadata"])):
+    if at.seconds and (at.measures_plainly or bytes(fields["metadata"]).find(MILLISECONDS) >= 0):
         found, seconds = times.measured(at.seconds, fields, flags)
         if found:
             return seconds

@@ -31,7 +31,9 @@ _PLACEHOLDERS: Final = frozenset(
 )
 _NOT_PLAIN: Final = bytes(range(33)) + bytes(range(127, 256))
 _HEAD_BYTES: Final = 160  # of an output: mostly enough to see that it is long
-_QUOTE: Final = 0x22
+_QUOTE: Final = 0x22  # looked for as a number: `b"x" in data` raises and drops a TypeError first
+_BACKSLASH: Final = 0x5C
+_DELETE: Final = 0x7F
 _OPEN_LIST: Final = 0x5B
 _MAX_RETRIES: Final = 1_000_000
 
@@ -137,10 +139,10 @@ def meaningful_chars(raw: bytes) -> int:
     character except the space.
     """
     head = raw[1:_HEAD_BYTES]
-    if raw[0] == _QUOTE and head.isascii() and b"\x7f" not in head:
+    if raw[0] == _QUOTE and head.isascii() and _DELETE not in head:
         # Of ASCII without DEL and escapes, only spaces are not visible. An escape takes two bytes, or six with a `u`.
         hidden = head.count(b" ")
-        if b"\\" in head:
+        if _BACKSLASH in head:
             hidden += 2 * head.count(b"\\") + 4 * head.count(b"\\u")
         if len(head) - hidden > OUTPUT_CHARS_CAP:
             return OUTPUT_CHARS_CAP
