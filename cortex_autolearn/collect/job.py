@@ -104,6 +104,8 @@ class Collector:
         begin = after
         while after < until:
             with self._store.write() as transaction:
+                if transaction.gated() > after:
+                    self._fresh = False  # another process may have collected meanwhile
                 if begin and day is None:
                     after = max(after, transaction.gated())  # another process may have gone on meanwhile
                 rows = _portion(transaction.final_tasks(after, until, _STEP_TASKS, day))
