@@ -446,3 +446,22 @@ def test_a_step_holds_a_bounded_amount_of_silver(rooms: Rooms) -> None:
 
     assert rooms.collector.run(Counting()).high_quality == 40
     assert len(steps) >= 3
+
+
+class TestTwoAtOnce:
+    def test_what_another_process_collects_meanwhile_is_not_collected_again(
+        self, rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Both found an empty set when they began; one was done before the other's first step."""
+        rooms.put("a.jsonl", good("a"), good("b"))
+        rooms.refine()
+        with Rooms(rooms.root) as other:
+            sweep = rooms.collector._sweep
+
+            def late(*arguments: Any) -> None:
+                other.collect()
+                sweep(*arguments)
+
+            monkeypatch.setattr(rooms.collector, "_sweep", late)
+            rooms.collect()
+        assert sorted(one["task_id"] for one in objects(rooms.root / layout.OUTCOMES)) == ["a", "b"]

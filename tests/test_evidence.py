@@ -453,7 +453,7 @@ def test_scores_missing_in_one_variant_ring_an_alarm() -> None:
 def test_no_score_is_missing_where_nothing_completed() -> None:
     """One variant's scores alone ring nothing, however many, nor do those of both where all have one; a gap may."""
     evidence = Evidence(BASELINE, POLICY)
-    for number in range(120):
+    for number in range(200):
         evidence.observe(outcome(f"a{number}", False))
     evidence.observe(outcome("b0", completed=False, quality=None))
     numbers = evidence.numbers()

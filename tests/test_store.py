@@ -7,15 +7,19 @@ import os
 import shutil
 import sqlite3
 import threading
+from array import array
 from contextlib import closing, suppress
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support import NOW, Rooms, events, good, quick_folder
 
 from cortex_autolearn.adapters.store import Store
+from cortex_autolearn.adapters.store.refining import Ascending, any_of_cortex
 from cortex_autolearn.adapters.tree import Tree
 from cortex_autolearn.model import layout
 from cortex_autolearn.ports import BoundaryError, OutputDamagedError
@@ -482,3 +486,26 @@ def test_a_key_of_any_length_and_content_is_bound_whole(root: Path) -> None:
         assert set(reading.standing(["a\0b", "none"])) == {"a\0b"}
         assert reading.standing([]) == {}
     rooms.close()
+
+
+class TestQuestions:
+    @given(st.lists(st.floats(0, 1e15) | st.integers(0, 100).map(float) | st.just(86_400.5), max_size=40))
+    def test_durations_are_in_ascending_order(self, durations: list[float]) -> None:
+        """Whatever their order was; by place, from the end and in slices."""
+        found, expected = Ascending(array("d", durations)), sorted(durations)
+        assert list(found) == expected
+        assert [found[-1 - place] for place in range(len(found))] == expected[::-1]
+        assert found[1:5] == expected[1:5]
+        with pytest.raises(IndexError):
+            found[len(expected)]
+
+    def test_asking_for_tasks_of_cortex_costs_nothing(self, store: Store) -> None:
+        """Every step asks: it must not go through all tasks."""
+        asked: list[str] = []
+        with store.read() as reading:
+            reading.connection.set_trace_callback(asked.append)
+            assert not any_of_cortex(reading.connection)
+            reading.connection.set_trace_callback(None)
+            (query,) = asked
+            plan = reading.connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
+        assert all("SEARCH tasks USING" in row[-1] and "tasks_of_cortex" in row[-1] for row in plan)

@@ -8,7 +8,7 @@ values that come again and again (a status, a master, a retry count) are read on
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import chain
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeVar
@@ -29,10 +29,12 @@ _SHORT_ROWS: Final = (
 """Rows whose values are short and come again and again together, in the order in which :meth:`TaskReader.read` uses
 them: two groups, because each has few combinations and both together have many."""
 
+END_BEFORE_START: Final = "end_before_start"
 _MAX_CACHED: Final = 8_192
 _MAX_SPELLING: Final = 300  # bytes; longer values are not likely to come again
-_MILLISECONDS: Final = b"processing_time_ms"
+MILLISECONDS: Final = b"processing_time_ms"
 _decode_text: Final = msgspec.json.Decoder(str).decode
+_encode: Final = msgspec.json.Encoder().encode
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -55,6 +57,49 @@ class _Group(NamedTuple):
     rows: tuple[tuple[tuple[Place, ...], _Read], ...]
 
 
+class Names:
+    """Who did what with which model: the first short rows of a record, and their places in ``canonical`` as JSON."""
+
+    __slots__ = ("before", "behind", "master")
+
+    def __init__(self, meaning: tuple[Any, ...]) -> None:
+        master, task_type, model, variant, experiment, fallback_from = meaning
+        self.master: str | None = master
+        self.before = _members(master=master, task_type=task_type) + b',"input_field":'
+        named = _members(model=model, variant=variant, experiment=experiment, fallback_from=fallback_from)
+        self.behind = named + b',"cost_usd":'
+
+
+class State:
+    """How a task went: the other short rows of a record, and their places in ``canonical`` as JSON."""
+
+    __slots__ = (
+        "before",
+        "behind",
+        "error",
+        "errored",
+        "final",
+        "flags",
+        "quality",
+        "retries",
+        "reversed_flags",
+        "status",
+    )
+
+    def __init__(self, meaning: tuple[Any, ...], flags: list[str]) -> None:
+        self.status: str | None
+        self.quality: int | float | None
+        self.error: str | None
+        self.status, self.quality, self.error, retries = meaning
+        self.retries: int = retries or 0
+        self.final = int(self.status in FINAL_STATUSES)
+        self.errored = int(self.error is not None)
+        self.before = _members(status=self.status, quality_score=self.quality) + b","
+        self.behind = _members(error=self.error, retry_count=self.retries)
+        self.flags = _members(flags=flags)
+        self.reversed_flags = _members(flags=[*flags, END_BEFORE_START])
+
+
 class Layout:
     """What follows from the keys of a record alone, for all records with these keys in this order.
 
@@ -66,14 +111,19 @@ class Layout:
         "cost",
         "has_status",
         "input",
+        "is_plain",
         "keys",
         "measures_plainly",
         "minutes",
+        "names",
         "output",
+        "pick_names",
+        "pick_state",
         "ranked_by",
         "seconds",
         "short",
         "spaced_tokens",
+        "states",
         "task_id",
         "times",
     )
@@ -93,6 +143,13 @@ class Layout:
         self.cost = present("cost")
         self.ranked_by = present("ranked_by")
         self.times = (present("created"), present("started"), present("completed"))
+        # What ``quick`` goes by: whether it may read such records, and what spellings of short rows mean.
+        decisive = (self.task_id, *filter(None, self.times))
+        self.is_plain = self.has_status and all(places and not places[0].below for places in decisive)
+        self.names: dict[bytes, Names] = {}
+        self.states: dict[bytes, State] = {}
+        self.pick_names: Callable[[Fields], tuple[msgspec.Raw, ...]] = _nothing
+        self.pick_state: Callable[[Fields], tuple[msgspec.Raw, ...]] = _nothing
         self.spaced_tokens = [f', "{key}": '.encode() for key in keys]
         if keys:
             self.spaced_tokens[0] = f'{{"{keys[0]}": '.encode()
@@ -119,10 +176,12 @@ class TaskReader:
         scale: ScoreScale | None = None,
     ) -> None:
         self._known_masters = KNOWN_MASTERS | known_masters
-        self._naive_zone = naive_zone
+        self.naive_zone = naive_zone
         self._scale = scale
-        self._layouts: dict[tuple[str, ...], Layout] = {}
+        self.layouts: dict[tuple[str, ...], Layout] = {}
         self._meanings: dict[tuple[tuple[Place, ...], ...], dict[bytes, tuple[Any, ...]]] = {}
+        self._names: dict[tuple[tuple[Place, ...], ...], dict[bytes, Names]] = {}
+        self._states: dict[tuple[tuple[Place, ...], ...], dict[bytes, State]] = {}
         self._rows = {row: rawjson.places(paths) for row, paths in ROWS.items()}
         if scale is not None:
             self._rows["quality"] = rawjson.places((scale.field, *ROWS["quality"]))
@@ -140,10 +199,7 @@ class TaskReader:
         Returns:
             The task, or the reason why the object cannot be one.
         """
-        keys = tuple(fields)
-        at = self._layouts.get(keys)
-        if at is None:
-            at = _remember(self._layouts, keys, self._work_out(keys))
+        at = self.layouts.get(tuple(fields)) or self.layout_of(fields)
         # Without white space between tokens the parts add up exactly unless a key stands twice: the cheap proof.
         spacing = COMPACT
         if at.compact_overhead + sum(map(len, fields.values())) != len(raw):
@@ -166,7 +222,7 @@ class TaskReader:
         if not at.has_status:
             flags.append("no_status")
         created, started, completed = self._times(at, fields, flags)
-        seconds = _duration(at, fields, started or created, completed, flags)
+        seconds = duration(at, fields, started or created, completed, flags)
         output_field, output = first(at.output, fields)
         master, task_type, model, variant, experiment, fallback_from, status, quality, error, retries = short
         canonical = Canonical(
@@ -198,7 +254,7 @@ class TaskReader:
             canonical,
             None if dated is None else dated.year * 10_000 + dated.month * 100 + dated.day,
             status in FINAL_STATUSES,
-            times.rank_us(at.times, at.ranked_by, fields, self._naive_zone) if completed_us is None else completed_us,
+            times.rank_us(at.times, at.ranked_by, fields, self.naive_zone) if completed_us is None else completed_us,
             None if created is None else instants.to_us(created),
             completed_us,
             0 if output is None else values.meaningful_chars(output),
@@ -210,11 +266,26 @@ class TaskReader:
             for candidates in at.times:
                 moment = instants.decode(fields[candidates[0].top]) if candidates else None
                 if moment is not None and moment.tzinfo is not UTC:
-                    moment = _to_utc(moment)
+                    moment = to_utc(moment)
                 found.append(moment)
         except (msgspec.DecodeError, OverflowError):
-            return times.settle(at.times, at.ranked_by, fields, flags, self._naive_zone)
+            return times.settle(at.times, at.ranked_by, fields, flags, self.naive_zone)
         return found
+
+    def layout_of(self, fields: Fields) -> Layout:
+        """Return what follows from the keys of a record, worked out once."""
+        keys = tuple(fields)
+        return self.layouts.get(keys) or _remember(self.layouts, keys, self._work_out(keys))
+
+    def learn_names(self, at: Layout, fields: Fields) -> Names | None:
+        """Return what the first short rows of a record mean where their spelling decides it without a flag."""
+        spelling, meaning, flags = _decided(at.short[0], fields)
+        return None if meaning is None or flags else _remember(at.names, spelling, Names(meaning))
+
+    def learn_state(self, at: Layout, fields: Fields) -> State | None:
+        """Return what the other short rows of a record mean where their spelling decides it."""
+        spelling, meaning, flags = _decided(at.short[1], fields)
+        return None if meaning is None else _remember(at.states, spelling, State(meaning, flags))
 
     def _work_out(self, keys: tuple[str, ...]) -> Layout:
         def present(row: str) -> tuple[Place, ...]:
@@ -230,6 +301,10 @@ class TaskReader:
             # An itemgetter of one key gives no tuple; a key twice does no harm.
             groups.append(_Group(itemgetter(*tops, tops[0]) if tops else _nothing, meanings, rows))
         layout.short = tuple(groups)
+        layout.pick_names, layout.pick_state = (group.pick for group in groups)
+        of_names, of_state = (tuple(candidates for candidates, _ in group.rows) for group in groups)
+        layout.names = self._names.setdefault(of_names, {})
+        layout.states = self._states.setdefault(of_state, {})
         return layout
 
     def _master(self, candidates: tuple[Place, ...], fields: Fields, flags: list[str]) -> str | None:
@@ -271,27 +346,60 @@ def _task_id(candidates: tuple[Place, ...], fields: Fields) -> str | Rejected:
     return rawjson.scalar_text(raw) or Rejected("the task id is neither text nor a number")
 
 
-def _to_utc(moment: datetime) -> datetime:
+def to_utc(moment: datetime) -> datetime:
+    """Return an aware time in UTC; OverflowError where that needs another look at its record."""
     if moment.tzinfo is None:
         raise OverflowError  # an offset must be found first: the long way
     return moment.astimezone(UTC)
 
 
-def _duration(
+def duration(
     at: Layout, fields: Fields, begin: datetime | None, end: datetime | None, flags: list[str]
 ) -> int | float | None:
     """Return the seconds a task took: measured, else between its times, else its positive minutes."""
-    if at.seconds and (at.measures_plainly or _MILLISECONDS in bytes(fields["metadata"])):
+    if at.seconds and (at.measures_plainly or bytes(fields["metadata"]).find(MILLISECONDS) >= 0):
         found, seconds = times.measured(at.seconds, fields, flags)
         if found:
             return seconds
     if begin is not None and end is not None:
-        elapsed = (end - begin).total_seconds()
+        elapsed = seconds_of(end - begin)
         if elapsed < 0:
-            flags.append("end_before_start")
+            flags.append(END_BEFORE_START)
             return None
-        return int(elapsed) if elapsed.is_integer() else elapsed
+        return elapsed
     return times.minutes(at.minutes, fields) if at.minutes else None
+
+
+def seconds_of(elapsed: timedelta) -> int | float:
+    """Return a length of time in seconds; a whole number where it is one."""
+    seconds = elapsed.total_seconds()
+    return int(seconds) if seconds.is_integer() else seconds
+
+
+def _decided(group: _Group, fields: Fields) -> tuple[bytes, tuple[Any, ...] | None, list[str]]:
+    """Return how short rows are spelled, what they mean and their flags; no meaning where that spelling may mislead."""
+    spelling = b"\0".join(group.pick(fields))
+    flags: list[str] = []
+    meaning = []
+    decided = len(spelling) <= _MAX_SPELLING
+    for candidates, read in group.rows:
+        before = len(flags)
+        value = read(candidates, fields, flags) if candidates else None
+        meaning.append(value)
+        decided = decided and (
+            len(candidates) < 2 or (len(flags) == before and _alone(candidates, read, fields, value))
+        )
+    return spelling, tuple(meaning) if decided else None, flags
+
+
+def _alone(candidates: tuple[Place, ...], read: _Read, fields: Fields, value: object) -> bool:
+    """Tell whether the first of several candidates gives the answer by itself."""
+    return value is not None and bool(read(candidates[:1], fields, []) == value)
+
+
+def _members(**values: Any) -> bytes:
+    """Return members of a JSON object, each with a comma before it."""
+    return b"".join(b',"%b":%b' % (name.encode(), _encode(value)) for name, value in values.items())
 
 
 def _read_group(group: _Group, spelling: bytes, fields: Fields, flags: list[str]) -> tuple[Any, ...]:
@@ -303,8 +411,7 @@ def _read_group(group: _Group, spelling: bytes, fields: Fields, flags: list[str]
         value = read(candidates, fields, flags) if candidates else None
         meaning.append(value)
         # With one candidate its spelling decides; with several, only when the first gives the answer by itself.
-        alone = len(candidates) < 2 or (value is not None and read(candidates[:1], fields, []) == value)
-        decided = decided and alone
+        decided = decided and (len(candidates) < 2 or _alone(candidates, read, fields, value))
     if decided and len(flags) == before:
         _remember(group.meanings, spelling, tuple(meaning))
     return tuple(meaning)

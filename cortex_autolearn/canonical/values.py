@@ -16,6 +16,9 @@ from cortex_autolearn.model.records import CANCELLED, COMPLETED, FAILED
 OUTPUT_CHARS_CAP: Final = 100
 """Visible characters of an output are counted up to this many."""
 
+MAX_MEASURE: Final = 1e15
+"""A duration or a price from this on is no measurement."""
+
 Number = int | float
 
 _FINAL_WORDS: Final = {
@@ -27,8 +30,11 @@ _PLACEHOLDERS: Final = frozenset(
     "null none nil undefined n/a na ok okay done success true false yes no - -- ... tbd todo {} [] '' \"\"".split()
 )
 _NOT_PLAIN: Final = bytes(range(33)) + bytes(range(127, 256))
+_HEAD_BYTES: Final = 160  # of an output: mostly enough to see that it is long
+_QUOTE: Final = 0x22  # looked for as a number: `b"x" in data` raises and drops a TypeError first
+_BACKSLASH: Final = 0x5C
+_DELETE: Final = 0x7F
 _OPEN_LIST: Final = 0x5B
-_MAX_MEASURE: Final = 1e15  # a duration or a price beyond this is no measurement
 _MAX_RETRIES: Final = 1_000_000
 
 _decode_list: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -88,7 +94,7 @@ def cost_usd(candidates: tuple[Place, ...], fields: Fields, flags: list[str]) ->
     if raw is None:
         return None
     value = rawjson.number(raw)
-    if value is None or not 0 <= value < _MAX_MEASURE:
+    if value is None or not 0 <= value < MAX_MEASURE:
         flags.append("cost_unreadable")
         return None
     return value
@@ -99,7 +105,7 @@ def seconds(raw: bytes, divisor: int, flags: list[str]) -> Number | None:
     value = rawjson.number(raw)
     if value is None and (value := number_in_text(raw)) is not None:
         flags.append("duration_as_text")
-    if value is None or not 0 <= value < _MAX_MEASURE:
+    if value is None or not 0 <= value < MAX_MEASURE:
         flags.append("duration_unreadable")
         return None
     return value if divisor == 1 else value / divisor
@@ -108,7 +114,7 @@ def seconds(raw: bytes, divisor: int, flags: list[str]) -> Number | None:
 def minutes(raw: bytes) -> Number | None:
     """Read a positive duration in minutes and return its seconds; 0 is a placeholder."""
     value = rawjson.number(raw)
-    return value * 60 if value is not None and 0 < value < _MAX_MEASURE else None
+    return value * 60 if value is not None and 0 < value < MAX_MEASURE else None
 
 
 def number_in_text(raw: bytes) -> Number | None:
@@ -128,6 +134,14 @@ def meaningful_chars(raw: bytes) -> int:
     Visible are all but Unicode's separators (Z*) and controls (C*), which is what ``str.isprintable`` says of every
     character except the space.
     """
+    head = raw[1:_HEAD_BYTES]
+    if raw[0] == _QUOTE and head.isascii() and _DELETE not in head:
+        # Of ASCII without DEL and escapes, only spaces are not visible. An escape takes two bytes, or six with a `u`.
+        hidden = head.count(b" ")
+        if _BACKSLASH in head:
+            hidden += 2 * head.count(b"\\") + 4 * head.count(b"\\u")
+        if len(head) - hidden > OUTPUT_CHARS_CAP:
+            return OUTPUT_CHARS_CAP
     head = raw[1 : 3 * OUTPUT_CHARS_CAP]
     # Enough plain ASCII at the beginning settles it; an escape may take six bytes and show nothing.
     if len(head.translate(None, _NOT_PLAIN)) - 6 * head.count(b"\\") > OUTPUT_CHARS_CAP:

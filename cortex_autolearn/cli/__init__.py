@@ -7,6 +7,7 @@ they share is in ``call`` (the options every command takes, errors and exit code
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 from typing import Final, cast
 
@@ -69,6 +70,10 @@ class _Program(Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
+_GARBAGE_EVERY: Final = 20_000
+"""Objects made between two looks for cycles: records make many objects and no cycles, so looking often only costs."""
+
+
 @click.group(cls=_Program, name="cortex-autolearn")
 @version_option
 def main() -> None:
@@ -83,3 +88,4 @@ def main() -> None:
 
     Exit codes: 0 fine, 1 failed, 2 wrong usage, 75 another daemon runs on this ROOT, 78 wrong configuration.
     """
+    gc.set_threshold(_GARBAGE_EVERY, 20, 50)

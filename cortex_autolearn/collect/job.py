@@ -105,6 +105,8 @@ class Collector:
         begin = after
         while after < until:
             with self._store.write() as transaction:
+                if transaction.gated() > after:
+                    self._fresh = False  # another process may have collected meanwhile
                 if begin and day is None:
                     after = max(after, transaction.gated())  # another process may have gone on meanwhile
                 rows = _portion(transaction.final_tasks(after, until, _STEP_TASKS, day))
@@ -321,11 +323,8 @@ class _Step:
             made.setdefault((split, row.day), []).append((row, line, view))
         self._rewrite_gone(made)
         for (split, day), lines in made.items():
-            position = self._transaction.append(
-                layout.outcomes_file(split, day), b"".join([line for _, line, _ in lines])
-            )
-            view = b"".join([view for _, _, view in lines])
-            self._transaction.append(layout.training_view_file(split, day), view)
+            position = self._transaction.append(layout.outcomes_file(split, day), [line for _, line, _ in lines])
+            self._transaction.append(layout.training_view_file(split, day), [view for _, _, view in lines])
             self._put(split, day, position, lines)
 
     def _rewrite_gone(self, made: dict[tuple[str, int], list[_Made]]) -> None:

@@ -5,6 +5,7 @@ Both are put together from the bytes of the silver line: what was asked and answ
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -106,10 +107,15 @@ def example_line(made_of: Texts, system_prompt: str) -> bytes:
         return b""
     master = made_of.master or "master"
     return b'{"system":%b,"messages":[{"role":"user","content":%b},{"role":"assistant","content":%b}]}\n' % (
-        _encode(system_prompt.replace("{master}", master)),
+        _system(system_prompt, master),
         made_of.asked,
         made_of.answered,
     )
+
+
+@lru_cache(256)
+def _system(prompt: str, master: str) -> bytes:
+    return _encode(prompt.replace("{master}", master))
 
 
 def texts_of_outcome(line: bytes) -> Texts:

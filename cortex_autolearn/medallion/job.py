@@ -247,12 +247,13 @@ class Medallion:
         name = layout.day_text(day)
         written = set()
         with self._store.read() as reading:
-            sums = gold.Day(day, reading.day_totals(day))
+            totals, durations = reading.day_sums(day)
+            sums = gold.Day(day, totals)
             for master, tasks in groupby(reading.day_tasks(day), key=itemgetter(0)):
                 path = layout.report_file(master, day)
                 self._files.replace(path, gold.report_bytes(sums.report_head(master, generated_at), tasks))
                 written.add(path)
-            analytics = sums.analytics(reading.day_durations(day), generated_at)
+            analytics = sums.analytics(durations, generated_at)
         for entry in self._files.entries(layout.REPORTS, f"-{name}.json"):
             if entry.relative not in written:
                 self._files.remove(entry.relative)

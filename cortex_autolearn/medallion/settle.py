@@ -6,7 +6,8 @@ its tasks. Both settle a step inside the transaction that moves the cursor.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cortex_autolearn.jsonstream import Broken
 from cortex_autolearn.medallion import bronze, silver
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from cortex_autolearn.model.ledger import Source, Standing, TaskRow
     from cortex_autolearn.model.records import Task
     from cortex_autolearn.ports import Clock, Files, RefiningTransaction
+
+
+_LINE: Final = itemgetter(5)
 
 
 class _Taken(NamedTuple):
@@ -92,7 +96,7 @@ class Refining:
                     self._counts.superseded += 1
                     continue
                 replaced.append(old)
-            day = one.task.day
+            day = one[3]
             if day is None:
                 undated = self._undated(transaction, source, standing) if undated is None else undated
                 day = undated[task_id]
@@ -112,14 +116,15 @@ class Refining:
             path = layout.silver_file(day)
             if day not in self._began:
                 self._began[day] = transaction.output_length(path)
-            position = transaction.append(path, b"".join([one.line for one in placed]))
-            for offset, line, task in placed:
-                rows.append(task_row(task, BRONZE_ORIGIN, source.id, offset, day, position, len(line)))
-                position += len(line)
+            position = transaction.append(path, list(map(_LINE, placed)))
+            for task_id, final, rank_us, _, offset, line, facts in placed:
+                length = len(line)
+                rows.append((task_id, BRONZE_ORIGIN, final, rank_us, source.id, offset, day, position, length, *facts))
+                position += length
         first, _ = transaction.add_tasks(rows, replaced)
         for day, placed in by_day.items():
             transaction.extend_day(day, first, first + len(placed) - 1)
-            transaction.order_day(day, source.path, placed[0].offset, placed[-1].offset)
+            transaction.order_day(day, source.path, placed[0][4], placed[-1][4])
             first += len(placed)
         self._counts.silver += len(rows)
         self._counts.days.update(by_day)
@@ -136,24 +141,24 @@ class Refining:
         self._counts.days.update(dead)
 
     def _supersedes(self, transaction: RefiningTransaction, source: Source, one: Refined, old: Standing) -> bool:
-        new_key, old_key = (one.task.final, one.task.rank_us), (bool(old.final), old.rank_us)
+        new_key, old_key = one[1:3], (bool(old.final), old.rank_us)
         if new_key != old_key:
             return new_key > old_key
         if old.source != source.id:
             if old.source not in self._names:
                 self._names = transaction.source_names()
             return source.path > self._names[old.source]
-        if old.source_offset != one.offset:
+        if old.source_offset != one[4]:
             return True  # further on in the file, or the file was written anew and this is where it stands now
         # The same place, read again: nothing new, unless the file was written anew in between.
         with Lines(self._files, layout.silver_file(old.day)) as lines:
-            return not silver.same_line(one.line, lines.at(old.position, old.length), self._refiner.processed_at)
+            return not silver.same_line(one[5], lines.at(old.position, old.length), self._refiner.processed_at)
 
     def _undated(
         self, transaction: RefiningTransaction, source: Source, standing: dict[str, Refined]
     ) -> dict[str, int]:
         """Return the days of the records without a date: the one in the file's name, else the day first read."""
-        task_ids = [task_id for task_id, one in standing.items() if one.task.day is None]
+        task_ids = [task_id for task_id, one in standing.items() if one[3] is None]
         if not task_ids:
             return {}
         named = bronze.day_in_name(source.path)
@@ -210,7 +215,8 @@ class Adopting:
                 replaced.append(old.id)
                 touched[old.day] = 0
             day = task.day or named or transaction.first_read_days([task_id], self._today)[task_id]
-            rows.append(task_row(task, SILVER_ORIGIN, source.id, offset, day, offset, length))
+            key = (task_id, SILVER_ORIGIN, int(task.final), task.rank_us)
+            rows.append((*key, source.id, offset, day, offset, length, *silver.facts(task)))
         transaction.bury(touched)
         first, _ = transaction.add_tasks(rows, replaced)
         for number, row in enumerate(rows):
@@ -264,30 +270,3 @@ class _Tasks:
     def settle(self, transaction: RefiningTransaction, source: Source) -> None:
         """Note the tasks."""
         self._settle(transaction, source, self._taken)
-
-
-def task_row(  # noqa: PLR0913, PLR0917 - a row's columns, given by position in the hot path
-    task: Task, origin: int, source: int, offset: int, day: int, position: int, length: int
-) -> TaskRow:
-    """Return the row of a task whose silver line stands at ``position``."""
-    canonical = task.canonical
-    return (
-        canonical.task_id,
-        origin,
-        task.final,
-        task.rank_us,
-        source,
-        offset,
-        day,
-        position,
-        length,
-        canonical.master,
-        canonical.status,
-        canonical.duration_seconds,
-        canonical.quality_score,
-        canonical.retry_count,
-        canonical.error is not None,
-        task.output_chars,
-        task.created_us,
-        task.completed_us,
-    )

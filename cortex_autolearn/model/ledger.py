@@ -61,6 +61,9 @@ TASK_COLUMNS = (
 )
 """Columns of ``tasks`` without its ``id``."""
 
+Facts = tuple[str | None, str | None, int | float | None, int | float | None, int, int, int, int | None, int | None]
+"""What a row of ``tasks`` tells of a task itself: its columns from ``master`` on."""
+
 TaskRow = tuple[
     str,
     int,
@@ -81,7 +84,9 @@ TaskRow = tuple[
     int | None,
     int | None,
 ]
-"""One row of ``tasks``, in the order of :data:`TASK_COLUMNS`: a plain tuple, as every record of the fleet makes one."""
+"""One row of ``tasks``, in the order of :data:`TASK_COLUMNS`: a plain tuple, as every record of the fleet makes one.
+
+Of plain values, too: SQLite's module looks for an adapter of each bool, which costs more than all else of a row."""
 
 
 class Ungated(NamedTuple):

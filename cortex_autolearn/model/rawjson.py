@@ -24,7 +24,7 @@ _EMPTY: Final = frozenset((b"null", b'""', b"[]", b"{}"))
 _KEY: Final = re.compile(r'[\s,{]*("(?:[^"\\]|\\.)*")\s*:\s*', re.DOTALL)
 _MAX_DIGITS: Final = 400
 _QUOTE: Final = 0x22
-_BACKSLASH: Final = b"\\"
+_BACKSLASH: Final = 0x5C  # looked for as a number: `b"x" in data` raises and drops a TypeError first
 _OPEN_LIST: Final = 0x5B
 _OPEN_OBJECT: Final = 0x7B
 
@@ -77,7 +77,7 @@ def first(candidates: tuple[Place, ...], fields: Fields) -> tuple[str | None, by
 def _descend(raw: bytes, keys: tuple[str, ...]) -> bytes | None:
     for key in keys:
         # Looking for the text of the key is far cheaper than decoding, and most records lack it.
-        if raw[0] != _OPEN_OBJECT or (key.encode() not in raw and _BACKSLASH not in raw):
+        if raw[0] != _OPEN_OBJECT or (raw.find(key.encode()) < 0 and _BACKSLASH not in raw):
             return None
         found = _decode_fields(raw).get(key)
         if found is None:

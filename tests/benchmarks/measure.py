@@ -83,8 +83,12 @@ def timed(command: Sequence[str | Path], environment: Mapping[str, str] | None =
 
 
 def child_environment() -> dict[str, str]:
-    """Return a child's environment: ours, with this checkout importable and no configuration of the user's."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CORTEX_")}
+    """Return a child's environment: ours, with this checkout importable and no configuration of the user's.
+
+    Bytecode is kept, as that of an installed package is: else every start would compile this checkout anew.
+    """
+    left_out = ("CORTEX_", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     path = [str(REPOSITORY), *filter(None, [kept.get("PYTHONPATH")])]
     return {**kept, "PYTHONPATH": os.pathsep.join(path)}
 

@@ -8,7 +8,7 @@ import orjson
 
 from cortex_autolearn.adapters.store.judging import any_scores
 from cortex_autolearn.adapters.store.many import rows_for
-from cortex_autolearn.adapters.store.refining import each_once
+from cortex_autolearn.adapters.store.refining import any_of_cortex, each_once
 from cortex_autolearn.model.ledger import Collected, Line, Ungated
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class CollectingTables:
 
     def outranked(self, row_ids: Iterable[int]) -> set[int]:
         """Return which of these rows yield to the same task's row of the other origin."""
-        if self.connection.execute("SELECT 1 FROM tasks WHERE origin <> 0 LIMIT 1").fetchone() is None:
+        if not any_of_cortex(self.connection):
             return set()
         rows = self.connection.execute(
             "SELECT t.id FROM tasks AS t JOIN tasks AS o ON o.task_id = t.task_id AND o.origin <> t.origin "

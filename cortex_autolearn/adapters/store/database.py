@@ -30,7 +30,7 @@ from cortex_autolearn.model import instants, layout
 from cortex_autolearn.ports import BoundaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from cortex_autolearn.adapters.tree import Tree
@@ -66,8 +66,8 @@ class Transaction(Reading):
         self._clock = clock
         self.told = False
 
-    def append(self, relative: str, data: bytes) -> int:
-        """Append bytes to an output file and return their offset; committed with this transaction."""
+    def append(self, relative: str, data: bytes | Sequence[bytes]) -> int:
+        """Append bytes or lines to an output file and return their offset; committed with this transaction."""
         return self._files.append(relative, data)
 
     def stage(self, relative: str, data: Iterable[bytes]) -> None:

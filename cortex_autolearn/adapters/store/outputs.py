@@ -19,11 +19,12 @@ from cortex_autolearn.ports import OutputDamagedError
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from cortex_autolearn.adapters.tree import Tree
 
+_BLOCK_BYTES: Final = 128 << 10
 _MAX_OPEN: Final = 128  # one step may touch many days, and file descriptors are few
 _FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -40,22 +41,23 @@ class Outputs:
         self._staged: list[Path] = []
         self._rewritten: set[str] = set()
 
-    def append(self, relative: str, data: bytes) -> int:
-        """Append bytes and return the offset they start at.
+    def append(self, relative: str, data: bytes | Sequence[bytes]) -> int:
+        """Append bytes, or lines one after the other, and return the offset they start at.
 
         Raises:
             OutputDamagedError: the file is shorter than what was committed of it.
             BoundaryError: it cannot be written.
         """
         assert relative not in self._rewritten, "a file that is staged is not appended to in the same transaction"
+        parts = [data] if isinstance(data, bytes) else data
         if relative in self._begun or self._committed(relative) is None:
-            self._begun.setdefault(relative, []).append(data)
+            self._begun.setdefault(relative, []).extend(parts)
             start = self._lengths.get(relative, 0)
         else:
             start = self._open_at_end(relative)
             with files.wrap("append to", relative):
-                _write_at(self._open[relative], data, start)
-        self._lengths[relative] = start + len(data)
+                _write_at(self._open[relative], parts, start)
+        self._lengths[relative] = start + sum(map(len, parts))
         return start
 
     def length(self, relative: str) -> int:
@@ -188,8 +190,23 @@ class Outputs:
             os.close(self._open.popitem()[1])
 
 
-def _write_at(opened: int, data: bytes, start: int) -> None:
-    view = memoryview(data)
-    written = 0
-    while written < len(view):
-        written += os.pwrite(opened, view[written:], start + written)
+def _write_at(opened: int, parts: Sequence[bytes], start: int) -> None:
+    # Blocks that stay in the processor's cache: a buffer for all of a step would cost more than the writing itself.
+    for block in _blocks(parts):
+        with memoryview(block) as view:
+            written = 0
+            while written < len(view):
+                written += os.pwrite(opened, view[written:], start + written)
+        start += len(block)
+
+
+def _blocks(parts: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield the parts in their order, small ones joined."""
+    begin = size = 0
+    for number, part in enumerate(parts):
+        size += len(part)
+        if size >= _BLOCK_BYTES:
+            yield b"".join(parts[begin : number + 1])
+            begin, size = number + 1, 0
+    if size:
+        yield b"".join(parts[begin:])

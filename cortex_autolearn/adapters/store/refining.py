@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, Final
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, overload
 
 import orjson
 
@@ -12,11 +14,12 @@ from cortex_autolearn.model.ledger import BRONZE_ORIGIN, TASK_COLUMNS, Source, S
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
     from cortex_autolearn.model.ledger import DayTask, TaskRow
 
+_LONG_S: Final = 86_400  # longer durations are not told apart by second
 _SOURCE_COLUMNS: Final = "id, path, identity, mark, position, size, mtime_ns, grown_us"
 _INSERT_TASK: Final = (
     f"INSERT INTO tasks (id, {', '.join(TASK_COLUMNS)}) VALUES (?, {', '.join('?' * len(TASK_COLUMNS))})"
@@ -27,14 +30,52 @@ _OF_DAY: Final = (
 )
 
 
+def any_of_cortex(connection: sqlite3.Connection) -> bool:
+    """Tell whether any task comes from silver that Cortex wrote."""
+    # Asked for like this, SQLite looks into the small index of such tasks; `LIMIT 1` makes it go through all tasks.
+    return connection.execute("SELECT max(id) FROM tasks WHERE origin <> 0").fetchone()[0] is not None
+
+
 def each_once(connection: sqlite3.Connection) -> str:
     """Return the condition on ``tasks`` that counts a task of two origins once: by the record that ranks higher."""
-    if connection.execute("SELECT 1 FROM tasks WHERE origin <> 0 LIMIT 1").fetchone() is None:
+    if not any_of_cortex(connection):
         return ""
     return (
         "AND NOT EXISTS (SELECT 1 FROM tasks AS o WHERE o.task_id = tasks.task_id AND o.origin <> tasks.origin "
         "AND (o.final, o.rank_us, -o.origin) > (tasks.final, tasks.rank_us, -tasks.origin))"
     )
+
+
+class Ascending(Sequence[float]):
+    """Durations (s) in ascending order, looked up by place: only those of one second are ever sorted.
+
+    A list of all would take four times the memory of the array, and a day may hold any number of tasks.
+    """
+
+    def __init__(self, durations: array[float]) -> None:
+        self._durations = durations
+        self._counts = sorted(Counter(map(_second, durations)).items())
+
+    def __len__(self) -> int:
+        return len(self._durations)
+
+    @overload
+    def __getitem__(self, place: int) -> float: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[float]: ...
+    def __getitem__(self, place: int | slice) -> float | list[float]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        rest = range(len(self))[place]
+        for second, count in self._counts:
+            if rest < count:
+                return sorted(one for one in self._durations if _second(one) == second)[rest]
+            rest -= count
+        raise AssertionError("the counts add up to the length")
+
+
+def _second(duration: float) -> int:
+    return int(duration) if duration < _LONG_S else _LONG_S
 
 
 class RefiningTables:
@@ -218,22 +259,28 @@ class RefiningTables:
             [(changes, gold_bytes, day) for day, (changes, gold_bytes) in days.items()],
         )
 
-    def day_totals(self, day: int) -> list[tuple[str | None, str, int, float, int]]:
-        """Return a day's final tasks summed up: master, status, count, sum of known durations (s), their number."""
-        return self.connection.execute(
-            "SELECT master, status, count(*), coalesce(sum(duration), 0.0), count(duration) FROM tasks "
-            f"WHERE {_OF_DAY} AND final {each_once(self.connection)} GROUP BY master, status",
-            {"day": day},
-        ).fetchall()
+    def day_sums(self, day: int) -> tuple[list[tuple[str | None, str, int, float, int]], Ascending]:
+        """Return a day's final tasks summed up, and their known durations (s) in ascending order.
 
-    def day_durations(self, day: int) -> array[float]:
-        """Return the known durations (s) of a day's final tasks in ascending order."""
+        The sums are by master and status: master, status, count, sum of known durations (s), their number.
+        """
         rows = self.connection.execute(
-            f"SELECT duration FROM tasks WHERE {_OF_DAY} AND final AND duration IS NOT NULL "
-            f"{each_once(self.connection)} ORDER BY duration",
+            f"SELECT master, status, duration FROM tasks WHERE {_OF_DAY} AND final {each_once(self.connection)}",
             {"day": day},
         )
-        return array("d", (row[0] for row in rows))
+        sums: dict[tuple[str | None, str], list[float]] = {}
+        durations: array[float] = array("d")
+        for master, status, duration in rows:
+            found = sums.get((master, status))
+            if found is None:
+                found = sums[master, status] = [0, 0.0, 0]
+            found[0] += 1
+            if duration is not None:
+                found[1] += duration
+                found[2] += 1
+                durations.append(duration)
+        totals = [(*who, int(count), seconds, int(timed)) for who, (count, seconds, timed) in sums.items()]
+        return totals, Ascending(durations)
 
     def day_tasks(self, day: int) -> Iterator[DayTask]:
         """Yield a day's final tasks by master, those without one first, then by completion and task id."""
