@@ -19,6 +19,7 @@ from cortex_autolearn.adapters.lock import FileLock
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.runs import Run
 from cortex_autolearn.ports import BackendError, BoundaryError, JudgeBusyError, JudgeMissingError, JudgeUnsureError
+from cortex_autolearn.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -238,7 +239,7 @@ class _Recorded:
         else:
             self.log.warning("input_unreadable", **_details(error))
         if len(self.troubles) < _TROUBLES_KEPT:
-            self.troubles.append(f"{error.subject}: {error.cause}")
+            self.troubles.append(redact(f"{error.subject}: {error.cause}").text)
 
 
 def lock_file(job: str) -> str:
@@ -272,4 +273,4 @@ def _log_failure(log: Log, error: Exception, duration_s: float, counts: dict[str
 
 
 def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:500]
+    return redact(f"{type(error).__name__}: {error}").text[:500]

@@ -1,5 +1,6 @@
 """What a log line looks like: the order of its fields, and values made fit for JSON or for a terminal.
 
+No line carries a secret: it is masked by the rules of ``redact`` once it is whole, before anything is cut to a length.
 No value can keep a line from being written: what JSON cannot hold becomes its repr, and what is too long is cut. Where
 lines go is ``logsink``'s business; the fields are described in ``observe``.
 """
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import orjson
 
+from cortex_autolearn.redact import redact
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -26,6 +29,7 @@ OWN_LOGGER: Final = "cortex_autolearn"
 MAX_MESSAGE_CHARS: Final = 2_000
 """An exception's message is cut to this, so that it does not cost the frames."""
 _KEY_CHARS: Final = 100
+_MASK_BYTES: Final = 2 * 1024
 _SHOWN_CHARS: Final = 4_000
 _PLAIN_NODES: Final = 2_000
 _RESERVED: Final = frozenset({"timestamp", "level", "logger", "truncated"})
@@ -69,21 +73,28 @@ def arrange(_logger: object, _method: str, event_dict: Fields) -> Fields:
     return fields
 
 
+def masked(text: str) -> str:
+    """Return a text with every secret in it masked."""
+    return redact(text).text
+
+
 def to_json(_logger: object, _method: str, fields: Fields) -> str:
     """Write the fields as one JSON object within the limit of a line."""
     if not any(type(value) is str and len(value) > MAX_LINE_BYTES for value in fields.values()):
         encoded = _encode(fields)
         if len(encoded) < MAX_LINE_BYTES:
-            return encoded.decode()
+            line = masked(encoded.decode())
+            if len(line.encode()) < MAX_LINE_BYTES:
+                return line
     return _fit(fields).decode()
 
 
 def printable(_logger: object, _method: str, fields: Fields) -> Fields:
     """Turn values into text of bounded length that cannot drive the terminal."""
     exc_info: ExcInfo | None = fields.pop("exc_info", None)
-    shown: Fields = {key: _show(text(value, str)) for key, value in fields.items()}
+    shown: Fields = {key: _show(_masked_value(key, text(value, str))) for key, value in fields.items()}
     if exc_info is not None:
-        lines = "".join(traceback.format_exception(*exc_info, limit=-40)).rstrip().split("\n")
+        lines = masked("".join(traceback.format_exception(*exc_info, limit=-40))).rstrip().split("\n")
         shown["exception"] = "\n".join(map(_show, lines))[:MAX_LINE_BYTES]
     return shown
 
@@ -94,6 +105,13 @@ def text(value: object, how: Callable[[object], str]) -> str:
         return _clean(how(value))
     except Exception as error:  # noqa: BLE001 -- anybody's __repr__ or __str__
         return f"<{type(value).__name__}: {how.__name__} raised {type(error).__name__}>"
+
+
+def _masked_value(key: str, value: str) -> str:
+    """Mask a value by what it is, and by what its key says of it."""
+    shown = masked(value)
+    beside = masked(f"{key}={shown}")
+    return beside.removeprefix(f"{key}=") if beside != f"{key}={shown}" else shown
 
 
 def _timestamp(record: logging.LogRecord) -> str:
@@ -157,20 +175,27 @@ def _clean(text: str) -> str:
 def _fit(fields: Fields) -> bytes:
     """Write ``fields`` below the line limit, the longest values cut to one common length."""
     parts: dict[str, tuple[object, bytes]] = {}
-    budget = MAX_LINE_BYTES - len('{"truncated":true}\n')
+    budget = MAX_LINE_BYTES - len('{"truncated":true}\n') - _MASK_BYTES
     for name, value in fields.items():
         key = _clean(name)[:_KEY_CHARS]
-        cut = value[:MAX_LINE_BYTES] if type(value) is str else value
+        # What is longer than twice the line is cut first, far behind what is shown of it.
+        cut = masked(value[: 2 * MAX_LINE_BYTES])[:MAX_LINE_BYTES] if type(value) is str else value
         budget -= len(orjson.dumps(key)) + len(':"",')
         if budget < MAX_LINE_BYTES // 2:
             break  # thousands of keys: the rest is left out
-        parts[key] = (cut, _encode(cut))
+        encoded = _encode(cut) if type(value) is str else masked(_encode(cut).decode()).encode()
+        parts[key] = (cut, encoded)
     cap = _common_length([len(encoded) for _, encoded in parts.values()], budget)
     fitted = {
         key: orjson.Fragment(encoded if len(encoded) <= cap + 2 else _shorten(value, encoded, cap + 2))
         for key, (value, encoded) in parts.items()
     }
-    return orjson.dumps(fitted | {"truncated": True})
+    # Once more, for what a key says of its value: "password" alone is a reason to mask.
+    whole = masked(orjson.dumps(fitted | {"truncated": True}).decode()).encode()
+    if len(whole) < MAX_LINE_BYTES:
+        return whole
+    first = {key: fitted[key] for key in ("timestamp", "level", "event") if key in fitted}
+    return masked(orjson.dumps(first | {"truncated": True}).decode()).encode()
 
 
 def _common_length(sizes: list[int], budget: int) -> int:

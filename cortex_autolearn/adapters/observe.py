@@ -29,6 +29,7 @@ from cortex_autolearn.adapters.logline import (
     ExcInfo,
     Fields,
     arrange,
+    masked,
     printable,
     text,
     to_json,
@@ -195,7 +196,7 @@ def _structure(_logger: object, _method: str, fields: Fields) -> Fields:
     if exc_info is not None:
         stack = _STACK(exc_info)
         for part in stack:  # the message stands on its own as well; a long one must not cost the frames
-            part["exc_value"] = part["exc_value"][:MAX_MESSAGE_CHARS]
+            part["exc_value"] = masked(part["exc_value"])[:MAX_MESSAGE_CHARS]
         stack = [{key: value for key, value in part.items() if value} for part in stack]
         kind = exc_info[0]
         name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
