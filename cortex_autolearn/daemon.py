@@ -23,6 +23,7 @@ from cortex_autolearn.lanes import Lanes, Request, in_thread
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.schedule import ClockWatch, Job, RealTime, Scheduler, Slot, TimeMap, due
+from cortex_autolearn.service import Service
 from cortex_autolearn.signals import Signals
 from cortex_autolearn.status import planned, zone_name
 from cortex_autolearn.watch import Watched, Watcher
@@ -53,7 +54,7 @@ _OUTPUT_FOLDERS: Final = (
     *(f"{folder}/{split}" for folder in (layout.TRAINING_VIEW, layout.OUTCOMES) for split in _SPLITS),
 )
 # Read once, when the process starts.
-_FIXED: Final = ("log.file", "log.format", "log.queue_size", "watch.")
+_FIXED: Final = ("http.", "log.file", "log.format", "log.queue_size", "watch.")
 
 
 class SideTaskDiedError(Exception):
@@ -67,6 +68,7 @@ class Daemon:
         app: what it runs; closed by whoever built it, after :meth:`run`.
         time: the time that the schedule lives in; by default the application's own, as real time.
         read_settings: reads the configuration afresh, for SIGHUP; None where it cannot change.
+        service: what shows the daemon to those who operate it; None in a process that nobody operates.
         install_signals: listen to SIGTERM, SIGINT and SIGHUP; in a process's main thread only.
     """
 
@@ -76,9 +78,14 @@ class Daemon:
         *,
         time: TimeMap | None = None,
         read_settings: Callable[[], Loaded] | None = None,
+        service: Service | None = None,
         install_signals: bool = True,
     ) -> None:
         self._app = app
+        self._service = service
+        self._sides: set[str] = set()
+        self._beat_at: float | None = None
+        self._note: Callable[[dict[str, Any]], None] = _nothing
         self._log = app.log
         self._time = RealTime(app.clock.now) if time is None else time
         self._read_settings = read_settings
@@ -90,7 +97,7 @@ class Daemon:
         self._asked_slots: dict[str, Slot] = {}
         self._clock_watch = ClockWatch()
         self._misfires = 0
-        self._lanes = Lanes(app)
+        self._lanes = Lanes(app, None if service is None else service.tally.add)
         self._scheduler = Scheduler(planned(app.settings.schedule), self._time, self._on_due)
         self._bronze_timer: asyncio.TimerHandle | None = None
         self._bronze_since: float | None = None
@@ -105,6 +112,34 @@ class Daemon:
     def is_idle(self) -> bool:
         """Whether no job runs, waits, or is about to be asked for by a change that was noticed."""
         return self._bronze_timer is None and self._lanes.is_idle
+
+    @property
+    def running(self) -> list[str]:
+        """The jobs that run now."""
+        return self._lanes.running
+
+    @property
+    def misfires(self) -> int:
+        """Slots that were due and not taken."""
+        return self._scheduler.misfires
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it drains."""
+        return self._stop.is_set()
+
+    def beat_age_s(self) -> float:
+        """Return the seconds since the last heartbeat, or since the start where none was yet."""
+        return 0.0 if self._beat_at is None else asyncio.get_running_loop().time() - self._beat_at
+
+    def troubles(self) -> dict[str, str]:
+        """Return which of scheduler and watcher do not do their work, and why."""
+        found: dict[str, str] = {}
+        if "scheduler" not in self._sides or not self._scheduler.alive():
+            found["scheduler"] = "it does not run"
+        if self._watcher is not None and "watcher" not in self._sides:
+            found["watcher"] = "it does not run"
+        return found
 
     async def run(self) -> int:
         """Run until stopped and return the exit code: 0, 1 when a part of it died, 75 when another daemon runs here.
@@ -122,7 +157,9 @@ class Daemon:
                 self._log.error("another_daemon_runs", **{f"holder_{key}": value for key, value in holder.items()})
                 return EXIT_OTHER_INSTANCE
             started_at = instants.to_text(self._app.clock.now())
-            mine.note({"pid": os.getpid(), "host": socket.gethostname(), "started_at": started_at})
+            holder = {"pid": os.getpid(), "host": socket.gethostname(), "started_at": started_at}
+            mine.note(holder)
+            self._note = lambda more: mine.note({**holder, **more})
             if self._has_signals:
                 Signals(on_stop=self.stop, on_leave=self._leave, on_reload=self._reload.set).listen()
             await in_thread(self._record_start, "start")
@@ -142,6 +179,8 @@ class Daemon:
             self._scheduler.pause()
             self._lanes.close()
             self._log.info("daemon_stopping", reason=reason, running=self._lanes.running)
+            if self._service is not None:
+                self._service.stopping(self._lanes.running)
 
     def ask(self, job: str, trigger: str) -> None:
         """Have a job run as soon as its turn comes. Must be called in the event loop."""
@@ -153,6 +192,8 @@ class Daemon:
             sides = {"scheduler": self._schedule(), "heartbeat": self._heartbeat(), "reload": self._reloads()}
             if self._watcher is not None:
                 sides |= {"watcher": self._watcher.run(self._stop), "sweep": self._sweep(self._watcher)}
+            if self._service is not None:  # last, so that the others have begun when it says so
+                sides["service"] = self._service.run(self, self._note)
             tasks = [group.create_task(self._side(name, side)) for name, side in sides.items()]
             await self._stop.wait()
             await self._drain(lanes)
@@ -162,10 +203,13 @@ class Daemon:
     async def _side(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Do the work of a side task; when it ends before it should, let the daemon end."""
         error: BaseException | None = None
+        self._sides.add(name)
         try:
             await work
         except Exception as raised:  # noqa: BLE001 -- whatever it died of
             error = raised
+        finally:
+            self._sides.discard(name)
         if self._stop.is_set():
             if error is not None:
                 self._log.warning("side_task_failed_late", task=name, exc_info=error)
@@ -250,6 +294,7 @@ class Daemon:
     async def _heartbeat(self) -> None:
         loop = asyncio.get_running_loop()
         self._clock_step()
+        self._beat_at = loop.time()
         while True:
             pause_s, began = self._app.settings.daemon.heartbeat_s, loop.time()
             if await self._stops_within(pause_s):
@@ -258,6 +303,7 @@ class Daemon:
             if lag_s > _LAG_S:
                 self._log.warning("loop_lagged", lag_s=round(lag_s, 3))
             await self._beat()
+            self._beat_at = loop.time()
 
     async def _beat(self) -> None:
         step = self._clock_step()
@@ -285,8 +331,12 @@ class Daemon:
             await self._reload.wait()
             self._reload.clear()
             self._app.logging.reopen()
+            if self._service is not None:
+                self._service.reloading()
             if self._read_settings is not None:
                 await self._take_over(self._read_settings)
+            if self._service is not None:
+                self._service.reloaded()
 
     async def _take_over(self, read_settings: Callable[[], Loaded]) -> None:
         try:
@@ -391,7 +441,7 @@ def serve(
     )
     try:
         app = wiring.build(root, config=config, environ=environ, flags=flags, logging=logging)
-        daemon = Daemon(app, read_settings=read_settings)
+        daemon = Daemon(app, read_settings=read_settings, service=Service(app, environ))
         code = asyncio.run(daemon.run())
         if daemon.has_abandoned:
             # A job hangs. It is safe to kill at any line, but not to take the interpreter apart around it.
@@ -401,6 +451,10 @@ def serve(
     finally:
         logging.close()
     return code
+
+
+def _nothing(_more: dict[str, Any]) -> None:
+    pass
 
 
 async def _shielded(work: Awaitable[None]) -> None:

@@ -20,6 +20,7 @@ from cortex_autolearn.runner import JOBS, LOCKS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cortex_autolearn.runner import Result
     from cortex_autolearn.wiring import App
 
 T = TypeVar("T")
@@ -118,10 +119,12 @@ class Lanes:
 
     Arguments:
         app: whose jobs are run.
+        on_end: called with the result of every run, in its thread.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, on_end: Callable[[Result], None] | None = None) -> None:
         self._app = app
+        self._on_end = on_end
         self._is_closed = False
         self._failed: set[str] = set()
         self._threads: set[int] = set()
@@ -176,6 +179,8 @@ class Lanes:
                 return False
             result = self._app.runner.run(request.job, trigger=request.trigger, slot=request.slot)
             (self._failed.discard if result.error is None else self._failed.add)(request.job)
+            if self._on_end is not None:
+                self._on_end(result)
             return True
         finally:
             self._threads.discard(threading.get_ident())

@@ -36,6 +36,7 @@ from cortex_autolearn.model.policy import (
     shape_of,
 )
 from cortex_autolearn.model.rollout_policy import RolloutPolicy
+from cortex_autolearn.model.service_policy import HttpPolicy
 from cortex_autolearn.settings_sources import (
     MASK,
     UNKNOWN,
@@ -94,6 +95,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log: LogPolicy = msgspec.field(default_factory=LogPolicy)
     retention: RetentionPolicy = msgspec.field(default_factory=RetentionPolicy)
     daemon: DaemonPolicy = msgspec.field(default_factory=DaemonPolicy)
+    http: HttpPolicy = msgspec.field(default_factory=HttpPolicy)
 
 
 class Loaded(Struct, frozen=True):

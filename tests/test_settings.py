@@ -471,7 +471,14 @@ def test_every_setting_is_described() -> None:
     for item in everything(found):
         assert item.description
         assert item.allowed
-        assert policy.shape_of(item.annotation).extra.keys() <= {"secret", "allowed", "check", "at_most", "below"}
+        assert policy.shape_of(item.annotation).extra.keys() <= {
+            "secret",
+            "allowed",
+            "check",
+            "at_most",
+            "loopback_unless",
+            "below",
+        }
     for name in ("key", "environment", "flag"):
         assert len({getattr(item, name) for item in found}) == len(found)
 

@@ -42,6 +42,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "route": ("route", "Say which model serves a task."),
     "render": ("render", "Write the request to the model that serves a task."),
     "doctor": ("checkup", "Look for what is wrong, and say what to do about it."),
+    "health": ("health", "Say whether the daemon lives, for a container's health check."),
     "config": ("config", "Show and check the configuration."),
     "replay": ("replay", "Put recorded outcomes of two models through the decision."),
     "rollout": ("rollout", "Look at how challengers are tested and promoted."),
