@@ -28,6 +28,7 @@ ANTHROPIC = "sk-ant-api03-" + "Zx7" * 31 + "-planted00AA"
 AWS = "AKIA" + "Q7R2T5V8W1X4Y6Z9"
 GITHUB = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
 PASSWORD = "correct-horse-Battery-9"
+EVENT = f"said {ANTHROPIC}"
 PLANTED = (ANTHROPIC, AWS, GITHUB, PASSWORD)
 
 
@@ -78,7 +79,7 @@ def _raised() -> BaseException:
 SAYINGS: dict[str, Any] = {
     "a value": lambda log: log.info("said", text=f"the key is {ANTHROPIC} and {AWS}"),
     "a key's value": lambda log: log.info("said", password=PASSWORD, api_key=ANTHROPIC),
-    "an event's name": lambda log: log.info(f"said {ANTHROPIC}"),
+    "an event's name": lambda log: log.info(EVENT),
     "inside": lambda log: log.info("said", counts={"a": [{"password": PASSWORD}, GITHUB, (AWS,)]}),
     "json in text": lambda log: log.info(
         "said", body=json.dumps({"error": {"api_key": ANTHROPIC, "password": PASSWORD}})

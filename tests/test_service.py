@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service_support import PROGRAM, address, daemon, get, health, stop, until
 from support import good, line
 
+from cortex_autolearn import settings
 from cortex_autolearn.adapters import lock
 from cortex_autolearn.adapters.metrics import Family, Sample, render
 from cortex_autolearn.adapters.systemd import Notifier
@@ -27,6 +28,7 @@ from cortex_autolearn.service import numbers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 UNITS = ("_seconds", "_bytes", "_ratio", "_usd")
 QUICK = {"CORTEX_AUTOLEARN__DAEMON__HEARTBEAT_S": "1"}
 
@@ -314,3 +316,15 @@ def test_a_status_is_one_line(tmp_path: Path) -> None:
         told = until(lambda: ear.hears("STATUS="), "the status")
         assert "\n" not in told
         assert len(told) < 300
+
+
+# --- what ships beside the package ------------------------------------------------------------------------------------
+
+
+def test_the_example_is_right(tmp_path: Path) -> None:
+    """The configuration that is shipped as an example is accepted, and says the defaults as it claims."""
+    loaded = settings.load(tmp_path, environ={}, config=REPOSITORY / "systemd" / "cortex-autolearn.toml")
+    given = {row.key: row.value for row in settings.show(loaded) if row.origin != "default"}
+    defaults = {item.key: item.default for item in settings.fields()}
+    assert given
+    assert given == {key: defaults[key] for key in given}

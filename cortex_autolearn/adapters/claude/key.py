@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 KEY_VARIABLE: Final = "ANTHROPIC_API_KEY"
 CREDENTIAL: Final = "anthropic_api_key"
 """The name of the file in systemd's ``$CREDENTIALS_DIRECTORY`` (``LoadCredential=anthropic_api_key:…``)."""
+NO_KEY: Final = "none"
+"""What stands in the credential where there is no key: systemd knows no empty one (``SetCredential=``)."""
 
 _BASE_URL: Final = "https://api.anthropic.com"
 _CREDENTIAL_BYTES: Final = 4_096
@@ -38,7 +40,8 @@ def api_key(environ: Mapping[str, str]) -> str | None:
         except FileNotFoundError:
             return None
     # What is no text cannot be a key; the judge says so without showing it.
-    return found.decode("utf-8", "replace").strip() or None
+    key = found.decode("utf-8", "replace").strip()
+    return None if key in {"", NO_KEY} else key
 
 
 def base_url(environ: Mapping[str, str]) -> str:
