@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service_support import until
+from service_support import NOT_ASKED, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,8 +33,8 @@ INSTALLED = (
 
 def why_not() -> str:
     """Return why no machine can be booted here, or nothing."""
-    if os.geteuid() != 0:
-        return "needs root, to boot a container"
+    if NOT_ASKED or os.geteuid() != 0:
+        return NOT_ASKED or "needs root, to boot a container"
     missing = [name for name in ("systemd-nspawn", "unshare", "nsenter", "systemd-analyze") if not shutil.which(name)]
     if missing or not Path("/lib/systemd/systemd").exists():
         return f"needs systemd and systemd-container; missing: {', '.join(missing) or '/lib/systemd/systemd'}"

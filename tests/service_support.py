@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATIENCE_S = 20.0
+NOT_ASKED = "" if "AUTOLEARN_REAL_TESTS" in os.environ else "boots or builds a machine; AUTOLEARN_REAL_TESTS=1 runs it"
+"""Why the tests that take a machine of their own do not run; .ci/run asks for them."""
 PROGRAM = [sys.executable, "-m", "cortex_autolearn"]
 
 

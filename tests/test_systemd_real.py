@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.skipif(bool(why_not()), reason=why_not()),
-    pytest.mark.xdist_group("machine"),
     pytest.mark.timeout(300),
 ]
 UNIT_FILE = REPOSITORY / "systemd" / f"{UNIT}.service"
