@@ -89,7 +89,7 @@ class Engine:
     def podman(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Call podman."""
         command = ["unshare", "--mount", "--propagation", "private", "bash", str(SCRIPT), str(self.folder), *words]
-        return subprocess.run(command, capture_output=True, text=True)
+        return subprocess.run(command, capture_output=True, text=True, cwd=self.folder)  # conmon leaves notes there
 
     def check(self, *words: str) -> str:
         """Call podman, which must succeed."""

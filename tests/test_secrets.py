@@ -217,3 +217,12 @@ def test_an_uncaught_error_of_a_library_is_masked() -> None:
     text = logged(say)
     clean(text)
     assert text.count("[REDACTED:") >= 3
+
+
+@pytest.mark.parametrize("flag", [f"judge.api_key={ANTHROPIC}", f"collect.min_quality={GITHUB}", f"log.level={AWS}"])
+def test_a_refused_setting_is_not_repeated(tmp_path: Path, flag: str) -> None:
+    """What is said about wrong configuration goes to a supervisor's log, and shows no key that stands there."""
+    command = [*PROGRAM, "run", "--init", "--root", str(tmp_path), "--set", flag]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 78
+    clean(refused.stdout + refused.stderr)

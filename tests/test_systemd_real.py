@@ -25,6 +25,22 @@ pytestmark = [
 UNIT_FILE = REPOSITORY / "systemd" / f"{UNIT}.service"
 KEY = "sk-ant-api03-" + "Qp4" * 31
 MAX_EXPOSURE = 1.6
+BLOCKING = """
+import asyncio, sys, time
+from pathlib import Path
+from cortex_autolearn import daemon
+
+run = asyncio.run
+
+def hanging(work):
+    async def main():
+        asyncio.get_running_loop().call_later(1.0, time.sleep, 3_600)
+        return await work
+    return run(main())
+
+asyncio.run = hanging
+sys.exit(daemon.serve(Path("/srv/cortex")))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +152,17 @@ def test_a_blocked_loop_is_killed_and_started_anew(machine: Machine) -> None:
     assert machine.show("NRestarts") == "1"
     assert "Watchdog timeout" in machine.journal()
     assert healthy(machine)
+
+
+def test_a_loop_that_hangs_is_not_alive(machine: Machine) -> None:
+    """It is the event loop that must turn: a process whose other threads go on is killed all the same."""
+    machine.write(f"{ROOT}/block.py", BLOCKING)
+    machine.drop_in(
+        WatchdogSec="2", RestartSec="100ms", ExecStart=["", f"/opt/cortex-autolearn/bin/python {ROOT}/block.py"]
+    )
+    machine.check("systemctl", "start", UNIT)
+    machine.until("another process", lambda: int(machine.show("NRestarts")) >= 1)
+    assert "Watchdog timeout" in machine.journal()
 
 
 def test_a_killed_process_is_started_anew(machine: Machine) -> None:

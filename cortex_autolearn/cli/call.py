@@ -159,8 +159,10 @@ class _Failure(click.ClickException):
         vars(self)["exit_code"] = exit_code  # click declares it a constant of the class
 
     def show(self, file: Any = None) -> None:  # noqa: ANN401 - click's own
-        """Print it to stderr."""
-        click.echo(f"cortex-autolearn: {self.message}", file=file, err=file is None)
+        """Print it to stderr, which a supervisor takes to its log: without secrets, whatever was refused."""
+        from cortex_autolearn.redact import redact  # noqa: PLC0415 - only who fails needs it
+
+        click.echo(f"cortex-autolearn: {redact(self.message).text}", file=file, err=file is None)
 
 
 def version_option(function: F) -> F:
