@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,20 +68,16 @@ class Engine:
     def build(self) -> None:
         """Make a base from Debian's packages, and the image from it as the Dockerfile says."""
         buildah = ["buildah", "--root", str(self.folder / "store"), "--runroot", str(self.folder / "run")]
-        tar = self.folder / "base.tar"
-        must(
-            "mmdebstrap",
-            "--quiet",
-            "--variant=minbase",
-            "--include=python3,python3-venv,ca-certificates",
-            "bookworm",
-            str(tar),
-        )
+        tar = Path(
+            os.environ.get("AUTOLEARN_BASE_TAR", "") or self.folder / "base.tar"
+        )  # one that is there saves minutes
+        if not tar.exists():
+            packages = "--include=python3,python3-venv,ca-certificates"
+            must("mmdebstrap", "--quiet", "--variant=minbase", packages, "bookworm", str(tar))
         made = must(*buildah, "from", "scratch")
         must(*buildah, "add", "--quiet", made, str(tar), "/")
         must(*buildah, "commit", "--quiet", "--format=docker", made, BASE)
         must(*buildah, "rm", made)
-        tar.unlink()
         # The registry is reached as it is from here.
         trust = ["--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"]
         arguments = ["--isolation=chroot", "--format=docker", f"--build-arg=BASE={BASE}", "--build-arg=REVISION=abc123"]
@@ -103,8 +100,10 @@ class Engine:
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    one = Engine(tmp_path_factory.mktemp("containers"))
+def engine() -> Iterator[Engine]:
+    # podman's runroot must be shorter than 50 characters, which pytest's own folders are not.
+    one = Engine(Path(tempfile.mkdtemp(prefix="al-", dir="/var/tmp")))
+    one.folder.chmod(0o711)
     try:
         one.build()
         yield one
@@ -135,14 +134,11 @@ class Container:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A fleet's tree of the container's user."""
-    tree = tmp_path / "cortex"
+def root(engine: Engine) -> Path:
+    """A fleet's tree of the container's user, where that user can reach it."""
+    tree = engine.folder / f"tree-{time.monotonic_ns()}"
     (tree / layout.BRONZE).mkdir(parents=True)
     (tree / layout.SILVER).mkdir(parents=True)
-    for path in (tmp_path, *tmp_path.parents):
-        if str(path).startswith("/tmp/pytest") and path.owner() == "root":  # pytest's own folders, closed for others
-            path.chmod(path.stat().st_mode | 0o011)
     for folder, _, _ in os.walk(tree):
         os.chown(folder, USER, USER)
     return tree
