@@ -47,7 +47,9 @@ class TestSimulated:
         assert f"Objects found: {expected.objects:,}\n" in text
         assert f"  - High-quality: {expected.high_quality} (training {expected.training}, " in text
         assert "\nAs expected: " in text
-        found = re.search(r"\nScored: (\d+) tasks that lacked only a score, by a SCRIPTED judge: no model was called", text)
+        found = re.search(
+            r"\nScored: (\d+) tasks that lacked only a score, by a SCRIPTED judge: no model was called", text
+        )
         assert found is not None
         judged = [one for one in objects(root / layout.OUTCOMES) if one.get("quality_source") == "judge"]
         assert 0 < len(judged) <= int(found[1])

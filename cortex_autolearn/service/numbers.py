@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cortex_autolearn.adapters.metrics import Family, Sample
 from cortex_autolearn.adapters.store import metering
+from cortex_autolearn.model import instants
 from cortex_autolearn.model.instants import SECOND_US
 from cortex_autolearn.model.version import VERSION
+from cortex_autolearn.rollout import report
 from cortex_autolearn.runner import JOBS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from cortex_autolearn.adapters.store.database import Reading
+    from cortex_autolearn.model.rollout import Numbers
     from cortex_autolearn.service.tally import RunTally
     from cortex_autolearn.status import Status
     from cortex_autolearn.wiring import App
@@ -29,6 +33,7 @@ DECISIONS: Final = (
     "auto_rollback",
     "promotion_settled",
     "promotion_reverted",
+    "challenger_retired",
     "ab_test_held",
     "ab_test_inconclusive",
     "manual_decision",
@@ -71,7 +76,7 @@ TEST_QUALITY: Final = Family(
     "ab_test_quality_score", "gauge", "Mean quality score of a variant, 1 to 5.", ("test", "master", "variant")
 )
 TEST_GAIN: Final = Family(
-    "ab_test_gain_ratio", "gauge", "How much better the challenger does, by measure.", ("test", "master", "measure")
+    "ab_test_gain", "gauge", "How much better the challenger does, by measure.", ("test", "master", "measure")
 )
 DECIDED: Final = Family("decisions", "counter", "Decisions about models, since the state began.", ("decision",))
 EVENTS: Final = Family("events", "counter", "Events told, since the state began.", ("event",))
@@ -174,17 +179,29 @@ class Ledger:
             new, self._counted = metering.event_counts(reading.connection, self._counted)
             trainings: Counter[str] = Counter(training.state or "intended" for training in reading.trainings())
             models = len(reading.models())
+            tests = running_tests(reading, instants.to_us(app.clock.now()))
         self._events.update(new)
-        return Stored(successes, dict(self._events), dict(trainings), models, running_tests(app))
+        return Stored(successes, dict(self._events), dict(trainings), models, tests)
 
 
-def running_tests(_app: App) -> tuple[Test, ...]:
-    """Return the tests that run.
+def running_tests(reading: Reading, now_us: int) -> tuple[Test, ...]:
+    """Return the tests and watches that run; the model on trial is ``b``."""
+    tests = []
+    for experiment in reading.experiments():
+        if experiment.ended_us is None:
+            decision = report.check(reading, experiment.test_id, now_us)
+            tests.append(_test(experiment.test_id, experiment.master, decision.numbers))
+    return tuple(tests)
 
-    The place where the rollout's rows become numbers: none until the room that keeps them is put together in
-    ``wiring``.
-    """
-    return ()
+
+def _test(test_id: str, master: str, numbers: Numbers) -> Test:
+    sides = (("a", numbers.arrived.control), ("b", numbers.arrived.treated))
+    variants = []
+    for (name, arm), assigned in zip(sides, numbers.assigned, strict=True):
+        counts = {"assigned": assigned, "completed": arm.completed, "failed": arm.tasks - arm.completed}
+        variants.append(Variant(name, counts, arm.quality))
+    gains = {"quality": numbers.arrived.quality_gain, "completion": numbers.arrived.completion_gain}
+    return Test(test_id, master, tuple(variants), {name: gain for name, gain in gains.items() if gain is not None})
 
 
 def of_process(app: App, tally: RunTally, moment: Moment) -> Iterator[Sample]:
