@@ -142,7 +142,9 @@ class TestUnderWay:
     def test_backend_is_away(self, root: Path) -> None:
         """What the backend said at the last look is told, also of one that is to end."""
         name = exported(root)
-        (root / layout.MODELS / name / "manifest.json").write_text("{")
+        manifest = root / layout.MODELS / name / "manifest.json"
+        manifest.unlink()
+        manifest.mkdir()  # what cannot be read gives no answer
         call(root, "cancel", name)
         found = look(root)["training"]
         assert found.verdict == "warn"

@@ -71,13 +71,15 @@ def test_backend_that_does_not_answer(root: Path) -> None:
     call(root, "trigger", "--force", *EXPORT)
     manifest = root / layout.MODELS / model_of(root) / "manifest.json"
     whole = manifest.read_bytes()
-    manifest.write_text("{")
+    manifest.unlink()
+    manifest.mkdir()  # what cannot be read gives no answer
     daemon = Process(root, "[training]\npoll_s = 1\n")
     try:
         found = daemon.wait_for("provider_trouble")[0]
         assert found["subject"] == str(manifest)
         assert found["hint"]
         assert daemon.logged("input_unreadable") == []
+        manifest.rmdir()
         manifest.write_bytes(whole)
         until(lambda: [run for run in looks(daemon) if "troubles" not in run["counts"]], "an answer")
     finally:
