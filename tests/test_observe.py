@@ -691,3 +691,9 @@ def test_exit_without_close_writes_what_is_queued(tmp_path: Path, stalled: bool)
         process.stdout.close()
     process.stderr.close()
     assert len(lines_of((tmp_path / "x.log").read_bytes())) == 3_000
+
+
+def test_what_is_not_needed_is_not_imported() -> None:
+    """A package that structlog would use for what we never print costs the daemon no memory, though it be installed."""
+    code = "import sys; import cortex_autolearn.adapters.observe; print('rich' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

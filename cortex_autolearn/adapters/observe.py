@@ -17,11 +17,6 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TextIO, cast
 
-import structlog
-from structlog.dev import ConsoleRenderer, plain_traceback
-from structlog.stdlib import ProcessorFormatter, filter_by_level
-from structlog.tracebacks import ExceptionDictTransformer
-
 from cortex_autolearn.adapters.logline import (
     MAX_LINE_BYTES,
     MAX_MESSAGE_CHARS,
@@ -35,6 +30,13 @@ from cortex_autolearn.adapters.logline import (
     to_json,
 )
 from cortex_autolearn.adapters.logsink import MAX_QUEUED_BYTES, FileOutput, Output, Sink, Spool, StreamOutput
+from cortex_autolearn.adapters.unneeded import without
+
+with without("rich"):  # for tracebacks with local variables, which are never logged: 5 MB
+    import structlog
+    from structlog.dev import ConsoleRenderer, plain_traceback
+    from structlog.stdlib import ProcessorFormatter, filter_by_level
+    from structlog.tracebacks import ExceptionDictTransformer
 
 if TYPE_CHECKING:
     from pathlib import Path
