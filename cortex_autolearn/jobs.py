@@ -347,6 +347,9 @@ def disk_use(tree: Tree) -> dict[str, int]:
         name: sum(entry.size for folder in folders for entry in tree.entries(folder, suffix))
         for name, (folders, suffix) in _FOLDERS.items()
     }
+    for name, folder in (("datasets_bytes", layout.DATASETS), ("models_bytes", layout.MODELS)):
+        inside = [f"{folder}/{one}" for one in tree.folders(folder)]
+        used[name] = sum(entry.size for one in inside for entry in tree.entries(one, ""))
     used["state_bytes"] = state_bytes(tree.root)
     place = tree.path(layout.AUTOLEARN)
     free = os.statvfs(place if place.is_dir() else tree.root)

@@ -123,7 +123,7 @@ class Status:
             tokens = (self.text_bytes + examples * len(training.system_prompt.encode())) / _BYTES_PER_TOKEN
         once = tokens_for(training.base_model, round(tokens))
         if training.backend == "exemplar":
-            return once * training.epochs, 0.0  # nobody is paid for making it
+            return once, 0.0  # each example is read once, and nobody is paid for it
         price = price_table(training).get(training.base_model)
         usd = cost(price, train_tokens=once, epochs=training.epochs).training
         return once * training.epochs, None if usd is None else round(usd, 2)

@@ -318,6 +318,8 @@ class TestCheck:
         assert answer(past.root, "ab", "list")["tests"][0]["state"] == "promoted"
         decided = answer(past.root, "explain", str(event_of(past.root, "auto_promotion")))
         assert decided["decided_after"]["challenger_tasks"] >= 100
+        for told in (shown, answer(past.root, "check", TEST), answer(past.root, "ab", "summary", TEST)):
+            assert {name: told[name] for name in CARD} == {name: decided[name] for name in CARD}
 
 
 class TestExplain:

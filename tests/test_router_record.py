@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
 
-from cortex_autolearn.model import layout
+from cortex_autolearn.model import layout, routing
 from cortex_autolearn.model.choice import Choice
+from cortex_autolearn.model.routing import Route, Served
 from cortex_autolearn.record import record
 
 CHAMPION = Choice("claude-sonnet-5", "v1.0.0", "a", "test-1", 10)
 CHALLENGER = Choice("arn:aws:1", "ft-20251127-001", "b", "test-1", 10, CHAMPION, "bedrock")
 ALONE = Choice("claude-sonnet-5", "v1.0.0")
 OTHER = Choice("x", "v0.9.0")
+TUNED = Served("tuned", "ft-20251127-001", "base")
+EXPERIMENT = Route(Served("v1.0.0", "v1.0.0", "base"), TUNED, "security-master-ft-20251127-001", 50)
+
+README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 
 ANSWERED = {"model": "v1.0.0", "variant": "a", "experiment": "test-1"}
 RESCUED = {"model": "v1.0.0", "variant": "b", "experiment": "test-1", "fallback_from": "ft-20251127-001"}
@@ -69,3 +78,39 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path, fields: dict[str, An
     with pytest.raises(ValueError, match=said):
         recorded(tmp_path, **fields)
     assert not (tmp_path / layout.BRONZE).exists()
+
+
+@pytest.mark.parametrize("fails", [(), ("champion",), ("tuned",), ("champion", "tuned")])
+def test_the_readmes_caller_records_whatever_happens(tmp_path: Path, fails: tuple[str, ...]) -> None:
+    """The README's function, as it stands there: each task leaves one record, one that failed and one rescued as well."""
+    document = routing.document({"security-master": EXPERIMENT}, generated_at="2025-11-27T02:00:00Z")
+    path = tmp_path / layout.ROUTES
+    path.parent.mkdir(parents=True)
+    path.write_bytes(orjson.dumps(document))
+    (tmp_path / layout.COORDINATION).mkdir()
+
+    def create(*, model: str, **_: object) -> SimpleNamespace:
+        if model in fails:
+            raise ConnectionError(model)
+        return SimpleNamespace(content=[SimpleNamespace(text=f"{model} did it")])
+
+    example = next(
+        one for one in re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE) if "Router(" in one
+    )
+    client = SimpleNamespace(messages=SimpleNamespace(create=create))
+    names: dict[str, Any] = {"client": client, "SYSTEM": "You are the security-master."}
+    exec(example.replace("/srv/cortex", str(tmp_path)), names)  # noqa: S102 -- the README is ours
+    names["NAMES"]["v1.0.0"] = "champion"
+    for number in range(20):
+        with suppress(ConnectionError):
+            assert names["work"](f"t{number}", "Look at it.").endswith("did it")
+    rows = [
+        json.loads(line) for file in (tmp_path / layout.BRONZE).iterdir() for line in file.read_bytes().splitlines()
+    ]
+    assert [row["task_id"] for row in rows] == [f"t{number}" for number in range(20)]
+    assert all(row["created_at"] <= row["completed_at"] for row in rows)
+    told = {(row["variant"], row["status"], row["model"], row.get("fallback_from"), "error" in row) for row in rows}
+    completed, tuned = "failed" if "champion" in fails else "completed", "ft-20251127-001"
+    rescued = ("b", completed, "v1.0.0", tuned, "champion" in fails)
+    tried = rescued if "tuned" in fails else ("b", "completed", tuned, None, False)
+    assert told == {("a", completed, "v1.0.0", None, "champion" in fails), tried}

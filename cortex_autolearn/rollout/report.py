@@ -11,10 +11,11 @@ from cortex_autolearn.model import instants
 from cortex_autolearn.model.rollout import SCORES
 from cortex_autolearn.rollout.apply import names
 from cortex_autolearn.rollout.decide import criteria
+from cortex_autolearn.rollout.files import is_paused
 from cortex_autolearn.rollout.interval import interval
 from cortex_autolearn.rollout.plan import TRAFFIC_DAYS, per_day
 from cortex_autolearn.rollout.scorecard import card
-from cortex_autolearn.rollout.trials import Course
+from cortex_autolearn.rollout.trials import Course, ends
 from cortex_autolearn.rollout.wealth import Range
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Summary(NamedTuple):
 
     Arguments:
         experiment: the test.
-        decision: what would be decided now; of a test that has ended, what its last numbers say.
+        decision: what would be decided now; of a test that has ended, what its numbers said when it ended.
         card: the same as FORMATS has it printed (the model on trial is ``b`` there, in a watch as well).
         criteria: what a promotion needs, and how far it is.
         cost_usd: mean cost of a task by variant, where known.
@@ -63,7 +64,7 @@ def course(reading: RolloutReading, test_id: str) -> Course:
 
 
 def check(reading: RolloutReading, test_id: str, now_us: int) -> Decision | WatchDecision:
-    """Return what would be decided about a test at an instant."""
+    """Return what would be decided about a test at an instant, or what its numbers said when it ended."""
     found = course(reading, test_id)
     return _decision(found, now_us)
 
@@ -95,10 +96,14 @@ def champion(reading: RolloutReading, master: str, at_us: int) -> AliasChange | 
 
 
 def _decision(found: Course, now_us: int) -> Decision | WatchDecision:
-    at_us = now_us if found.test.ended_us is None else found.test.ended_us
-    for _ in found.closing(at_us):
-        pass
-    return found.decision(at_us)
+    """Return what was decided; of a test that runs, what the daemon's next run decides: it looks after each window."""
+    test = found.test
+    if test.ended_us is not None:
+        return found.decision(test.ended_us)  # later windows are none of the decision's, even if they ended before it
+    for _ in found.closing(now_us):
+        if not is_paused(test) and ends(decision := found.decision(now_us)):
+            return decision
+    return found.decision(now_us)
 
 
 def _intervals(found: Course) -> dict[str, Bounds]:
