@@ -109,9 +109,13 @@ class TestBuild:
         """Once a dataset of all masters was built, its examples stand for those that were collected since."""
         before = answer(root, "status")["cost_estimate"]
         built = answer(root, "dataset", "build")
-        after = answer(root, "status", "--set", "training.base_model=b", "--set", "training.epochs=2")["cost_estimate"]
+        settings = ("--set", "training.base_model=b", "--set", "training.epochs=2")
+        after = answer(root, "status", *settings)["cost_estimate"]
         assert (before["is_measured"], after["is_measured"]) == (False, True)
-        assert after["estimated_tokens"] == 2 * round(after["example_count"] * built["tokens"] / built["train"])
+        once = round(after["example_count"] * built["tokens"] / built["train"])
+        assert after["estimated_tokens"] == once  # worked examples are read once
+        elsewhere = answer(root, "status", *settings, "--set", "training.backend=export")["cost_estimate"]
+        assert elsewhere["estimated_tokens"] == 2 * once
 
     def test_unknown_masters(self, root: Path) -> None:
         """One without work is told from one that cannot be; both without a bug report."""

@@ -475,6 +475,24 @@ class TestOutcomes:
         )
         assert [line["reason"] for line in one.rooms.quarantine()] == ["unknown variant"]
 
+    def test_a_rebuild_brings_no_old_task_into_a_test(self, one: Town) -> None:
+        """A task without any time that was there before the test is none of it, though a rebuild reads it anew."""
+        undated = [{"task_id": f"old-{number}", "master": MASTER, "status": "completed"} for number in range(60)]
+        one.rooms.put("undated.jsonl", *undated)
+        one.rooms.follow()
+        self.start(one)
+        one.rooms.medallion.rebuild(one.handle)
+        one.run()
+        assert self.tasks(one) == 0
+        one.rooms.put("undated.jsonl", {"task_id": "new-1", "master": MASTER, "status": "completed"})
+        one.rooms.follow()
+        one.run()
+        assert self.tasks(one) == 1
+
+    @staticmethod
+    def tasks(one: Town) -> int:
+        return sum(one.test(TEST).metrics["tasks_assigned"].values())
+
     def test_late_outcomes_are_kept_and_change_nothing(self, one: Town) -> None:
         """What a test is told after its end stands in its report only."""
         self.start(one)

@@ -95,6 +95,7 @@ def take(transaction: RolloutTransaction, held: Held, order: Order) -> Taken | R
     seq = _tell(transaction, held, new, order)
     if order.begins is not None:
         transaction.put_experiment(order.begins)
+        transaction.note_undated(order.begins.test_id, order.begins.master)
         transaction.event("ab_test_started", **started(order.begins), by=order.by)
     transaction.put_serving(new)
     _note_aliases(transaction, held, new, order, seq)

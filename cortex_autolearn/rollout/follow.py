@@ -126,7 +126,7 @@ class Follower:
         test, until = course.test, transaction.last_task()
         if test.seen >= until:
             return None
-        rows = transaction.seen_tasks(test.master, test.seen, until, ROWS_AT_ONCE)
+        rows = transaction.seen_tasks(test, until, ROWS_AT_ONCE)
         reached, refused = until if len(rows) < ROWS_AT_ONCE else rows[-1].id, Counter(test.refused)
         with closing(Silver(self._files, self._readers)) as silver:
             for row in rows:

@@ -67,7 +67,7 @@ class Late:
             until, now_us = transaction.last_task(), self._now_us()
             if test.seen >= until:
                 return False
-            rows = transaction.seen_tasks(test.master, test.seen, until, _ROWS_AT_ONCE)
+            rows = transaction.seen_tasks(test, until, _ROWS_AT_ONCE)
             with closing(Silver(self._files, self._readers)) as silver:
                 found = [outcomes.of_silver(silver.record(row), test, now_us) for row in rows]
             counts["late"] += _keep(transaction, test, found)

@@ -164,14 +164,26 @@ class RolloutTables:
 
     # --- tasks --------------------------------------------------------------------------------------------------------
 
-    def seen_tasks(self, master: str, after: int, until: int, limit: int) -> list[SeenTask]:
-        """Return a master's records with a row id above ``after`` and at most ``until``."""
+    def seen_tasks(self, test: Experiment, until: int, limit: int) -> list[SeenTask]:
+        """Return records of a test's master with a row id above its cursor and at most ``until``.
+
+        Those of undated tasks that were there before it began are left out: a rebuild gives them new rows.
+        """
         rows = self.connection.execute(
             f"{_SEEN} WHERE tasks.id > :after AND tasks.id <= :until AND master = :master "
-            "ORDER BY tasks.id LIMIT :limit",
-            {"after": after, "until": until, "master": master, "limit": limit},
+            "AND NOT (created_us IS NULL AND completed_us IS NULL AND EXISTS (SELECT 1 FROM undated_before AS u "
+            "WHERE u.test_id = :test AND u.task_id = tasks.task_id)) ORDER BY tasks.id LIMIT :limit",
+            {"after": test.seen, "until": until, "master": test.master, "test": test.test_id, "limit": limit},
         )
         return [SeenTask._make(row) for row in rows]
+
+    def note_undated(self, test_id: str, master: str) -> None:
+        """Note which tasks of a master carry no time, as a test of it begins."""
+        self.connection.execute(
+            "INSERT OR IGNORE INTO undated_before (test_id, task_id) "
+            "SELECT :test, task_id FROM tasks WHERE master = :master AND created_us IS NULL AND completed_us IS NULL",
+            {"test": test_id, "master": master},
+        )
 
     def has_seen(self, master: str, after: int) -> bool:
         """Tell whether a master has records with a row id above ``after``."""

@@ -129,3 +129,11 @@ CREATE TABLE rollout_decisions (
   policy TEXT NOT NULL
 ) STRICT;
 CREATE INDEX rollout_decisions_by_test ON rollout_decisions (test_id, event_seq);
+
+-- Tasks whose records carry no time, and that were there before a test began: a record of theirs that is read again is none
+-- of the test's, however new its row is.
+CREATE TABLE undated_before (
+  test_id TEXT NOT NULL,
+  task_id TEXT NOT NULL,
+  PRIMARY KEY (test_id, task_id)
+) STRICT, WITHOUT ROWID;
