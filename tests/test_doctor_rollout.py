@@ -48,6 +48,15 @@ def test_a_test_that_goes_well(tmp_path: Path) -> None:
     assert found.endswith(" ago, 60 tasks so far")
 
 
+def test_routes_that_are_gone(tmp_path: Path) -> None:
+    """While no daemon runs, callers without routes are told of, with what brings them back."""
+    past = lived(tmp_path / "root")
+    (past.root / layout.ROUTES).unlink()
+    _, (verdict, found, remedy) = checks(past)
+    assert (verdict, found.startswith("routes.json, ")) == ("fail", True)
+    assert "run-once rollout" in remedy
+
+
 def test_nothing_to_promote(tmp_path: Path) -> None:
     """Without a model there is nothing to promote, and that is said."""
     past = Past(tmp_path / "root")

@@ -101,6 +101,8 @@ def label(call: Call, *, task_id: str, mark: float, remark: str, as_json: bool) 
     """
     if math.isnan(mark):  # is in no range, and out of none
         raise click.UsageError("SCORE is a number from 1 to 5.")
+    if not task_id:
+        raise click.UsageError("TASK_ID is empty.")
     with opened(call) as app:
         given = Label(task_id, mark, remark, _person(), instants.to_us(app.clock.now()))
         with app.store.write() as transaction:

@@ -8,12 +8,14 @@ from typing import Any, Final
 
 import orjson
 
+from cortex_autolearn.adapters.clock import SystemClock
 from cortex_autolearn.adapters.store.database import Reading
 from cortex_autolearn.doctor.check import Check, Patient, ago, counted
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.experiments import Experiment, Queued
 from cortex_autolearn.rollout import decide, files, plan
 from cortex_autolearn.rollout.evidence import SCORED, SPLIT, UNROUTED
+from cortex_autolearn.rollout.project import Projector
 
 _FORGOTTEN_S: Final = 86_400
 _SILENT_S: Final = 86_400
@@ -186,6 +188,16 @@ def _endpoints(patient: Patient) -> Iterator[Check]:
         yield Check(_NAME, "fail", f"the last run of it failed, {_since(patient, last.ended_us)}", remedy)
 
 
+def _files(patient: Patient) -> Iterator[Check]:
+    """Look whether callers and the shell are told what the state says; a running daemon sees to that by itself."""
+    if patient.reading is None or patient.is_alive or not patient.reading.servings():
+        return
+    if not Projector(patient.tree, SystemClock()).is_current(patient.reading):
+        text = "routes.json, aliases.json or a test's file is gone, or says something else than the state"
+        remedy = "Callers may be served by the wrong model: start the daemon, or call cortex-autolearn run-once rollout"
+        yield Check(_NAME, "fail", text, remedy)
+
+
 def _foreign(patient: Patient, ours: set[str]) -> dict[str, list[str]]:
     """Return the tests that run in the shared folder and are not ours, by master."""
     found: dict[str, list[str]] = {}
@@ -224,4 +236,4 @@ def _age_s(patient: Patient, us: int) -> float:
     return (patient.now - instants.from_us(us)) / timedelta(seconds=1)
 
 
-LOOKS: Final[tuple[Callable[[Patient], Iterator[Check]], ...]] = (_tests, _queue, _endpoints)
+LOOKS: Final[tuple[Callable[[Patient], Iterator[Check]], ...]] = (_tests, _queue, _endpoints, _files)
