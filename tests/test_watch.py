@@ -285,7 +285,7 @@ def test_a_storm_is_few_calls_and_its_last_state_is_seen(tmp_path: Path, files: 
             began = time.monotonic()
             await asyncio.to_thread(storm)
             took_s = time.monotonic() - began
-            await quiet(calls, 0.5)
+            await quiet(calls, 2.0)  # a loaded machine tells of the last changes late
             assert len(calls.made) <= 6 + took_s / 0.2
             assert max(len(paths) for _, paths in calls.made) <= MAX_PATHS
             if files <= MAX_PATHS:
