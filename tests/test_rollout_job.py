@@ -26,6 +26,7 @@ from cortex_autolearn.model.judging import Label
 from cortex_autolearn.rollout import report
 from cortex_autolearn.rollout.registry import Refused, Unchanged
 from cortex_autolearn.rollout.steps import Done
+from cortex_autolearn.service.numbers import running_tests
 from cortex_autolearn.testing import FakeClock, Script
 
 if TYPE_CHECKING:
@@ -488,6 +489,22 @@ class TestOutcomes:
         one.rooms.follow()
         one.run()
         assert self.tasks(one) == 1
+
+    def test_a_running_test_is_measured(self, one: Town) -> None:
+        """The metrics hold a test as its file does, by variant, and only while it runs."""
+        self.start(one)
+        one.work(40)
+        with one.rooms.store.read() as reading:
+            (found,) = running_tests(reading, one.now_us)
+        told = one.test(TEST).metrics
+        assert (found.test_id, found.master, [side.variant for side in found.variants]) == (TEST, MASTER, ["a", "b"])
+        for side in found.variants:
+            assert side.tasks["assigned"] == told["tasks_assigned"][side.variant] > 0
+            assert side.tasks["completed"] == told["tasks_completed"][side.variant] > 0
+        assert set(found.gains) == {"quality", "completion"}
+        one.rollout.abort(TEST, by="ada@desk", why="enough")
+        with one.rooms.store.read() as reading:
+            assert running_tests(reading, one.now_us) == ()
 
     @staticmethod
     def tasks(one: Town) -> int:

@@ -78,7 +78,7 @@ _GARBAGE_EVERY: Final = 20_000
 @click.group(cls=_Program, name="cortex-autolearn")
 @version_option
 def main() -> None:
-    """Turn the task records of a Cortex fleet into clean data and high-quality training outcomes.
+    """Let a Cortex fleet improve by itself: refine, collect, train, test, and promote what is better.
 
     ROOT is the folder that holds coordination/: --root, else CORTEX_HOME, else the current folder.
 
@@ -87,6 +87,7 @@ def main() -> None:
     Look first:    cortex-autolearn doctor --root /path/to/cortex
     Run it:        cortex-autolearn run --root /path/to/cortex
 
-    Exit codes: 0 fine, 1 failed, 2 wrong usage, 75 another daemon runs on this ROOT, 78 wrong configuration.
+    Exit codes: 0 fine, 1 failed, 2 wrong usage, 75 another daemon runs on this ROOT, 78 wrong configuration;
+    check also 3, 4 and 5, as its help says.
     """
     gc.set_threshold(_GARBAGE_EVERY, 20, 50)
