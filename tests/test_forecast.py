@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cortex_autolearn.model.instants import DAY_US
@@ -99,6 +99,7 @@ class TestOfATest:
         tasks_per_day=st.floats(0, 1e6),
         elapsed_s=st.floats(0, 1e8),
     )
+    @example(closed=(0, 0), pending=(0, 0), percentage=1, tasks_per_day=5e-324, elapsed_s=0.0)
     def test_the_instants_stand_in_their_order(
         self,
         closed: tuple[int, int],

@@ -140,7 +140,7 @@ def expected_days(policy: RolloutPolicy, percentage: float, tasks_per_day: float
     340; no variant may have fewer than ``min_tasks``, and the last window must close.
     """
     share = percentage / 100
-    if tasks_per_day <= 0 or not 0 < share < 1:
+    if tasks_per_day < _LEAST_TRAFFIC or not 0 < share < 1:
         return inf, inf
     least = policy.min_tasks / (tasks_per_day * min(share, 1 - share))
     days = [max(least, needed / (tasks_per_day * share * (1 - share))) for needed in _NEEDED]
@@ -149,6 +149,8 @@ def expected_days(policy: RolloutPolicy, percentage: float, tasks_per_day: float
 
 
 _NEEDED: Final = (160.0, 340.0)
+_LEAST_TRAFFIC: Final = 1e-9
+"""Fewer tasks a day than this are none: a division by it would leave the range of numbers."""
 
 
 def shown(log_evidence: float) -> float:
