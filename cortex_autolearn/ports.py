@@ -263,10 +263,17 @@ class JudgeBusyError(BoundaryError):
     was sent and has not been answered, and its answer may have been made, and charged, for nobody.
     """
 
-    def __init__(
-        self, operation: str, subject: str, cause: str, *, retry_after_s: float | None, is_free: bool = True
+    def __init__(  # noqa: PLR0913 - what is known of a failure, each by its name
+        self,
+        operation: str,
+        subject: str,
+        cause: str,
+        *,
+        retry_after_s: float | None,
+        is_free: bool = True,
+        hint: str = "The next run tries again",
     ) -> None:
-        super().__init__(operation, subject, cause, hint="The next run tries again", retryable=True)
+        super().__init__(operation, subject, cause, hint=hint, retryable=True)
         self.retry_after_s = retry_after_s
         self.is_free = is_free
 

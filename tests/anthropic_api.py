@@ -32,6 +32,7 @@ from anthropic_rules import KEY, ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from ssl import SSLContext
 
 __all__ = ["KEY", "AnthropicApi", "ApiProcess", "Fault", "api_process", "count_paid"]
 
@@ -81,7 +82,7 @@ class AnthropicApi:
     has been done yet, and when it was done, charged and written down, and nothing has been answered yet.
     """
 
-    def __init__(self, journal: Path | None = None, port: int = 0) -> None:
+    def __init__(self, journal: Path | None = None, port: int = 0, tls: SSLContext | None = None) -> None:
         self.end_after_polls = 0
         self.end_after_s = 0.0
         self.hold = False
@@ -103,11 +104,16 @@ class AnthropicApi:
         self._journal = None if journal is None else journal.open("a", encoding="utf-8")
         self._server = Server(("127.0.0.1", port), Handler)
         self._server.api = self
+        self._tls = tls is not None
+        if tls is not None:
+            # The handshake is made by the thread that serves the connection, not by the one that takes all of them.
+            plain = self._server.socket
+            self._server.socket = tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http{'s' * self._tls}://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> AnthropicApi:
         self._thread.start()

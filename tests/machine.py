@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from service_support import NOT_ASKED, until
 
+from cortex_autolearn.model import layout
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -102,7 +104,7 @@ class Machine:
             "/checkout",
         )
         self.check("useradd", "--system", "--create-home", "--home-dir", ROOT, "--shell", "/usr/sbin/nologin", "cortex")
-        self.check("install", "-d", "-o", "cortex", "-g", "cortex", f"{ROOT}/coordination")
+        self.check("runuser", "-u", "cortex", "--", "mkdir", "-p", f"{ROOT}/{layout.BRONZE}")
         self.check("install", "-m", "0644", f"/checkout/systemd/{UNIT}.service", "/etc/systemd/system/")
         self.check("systemctl", "daemon-reload")
 

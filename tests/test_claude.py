@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import ssl
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anthropic_rules as rules
 import pytest
+import trustme
 from anthropic_api import AnthropicApi
 from anthropic_rules import KEY
 from claude_support import HAIKU, RUBRIC, SOON, ask_all, ask_one, refused, several, with_judge
@@ -289,6 +291,27 @@ def test_nobody_at_the_address_is_busy(api: AnthropicApi) -> None:
 
     with pytest.raises(JudgeBusyError, match="no answer: ConnectError"):
         with_judge(api, use)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_certificate_is_checked_before_anything_is_sent(
+    is_known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over HTTPS nobody is asked whose certificate no known authority signed, and the error says what to do."""
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    bundle = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    if is_known:
+        monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    with AnthropicApi(tls=tls) as api:
+        if is_known:
+            assert isinstance(ask_one(api, "Work."), Answer)
+        else:
+            with pytest.raises(JudgeBusyError, match="CERTIFICATE_VERIFY_FAILED.*SSL_CERT_FILE"):
+                ask_one(api, "Work.")
+        assert (bool(api.requests), len(api.charges)) == (is_known, is_known)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 from anthropic_api import KEY as PROVIDER_KEY
 from anthropic_api import AnthropicApi
 from machine import PYTHON, REPOSITORY, ROOT, UNIT, Machine, why_not
@@ -237,11 +239,17 @@ def test_a_second_daemon_is_refused(machine: Machine) -> None:
 
 
 def test_the_provider_is_reached_from_inside(machine: Machine) -> None:
-    """Confined as it is, the service loads the provider's library, calls out, and has a task scored."""
-    with AnthropicApi() as api:
+    """Confined as it is, the service calls out by HTTPS, checks the certificate, and has a task scored."""
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    bundle = "/etc/ssl/certs/of-the-test.pem"
+    with AnthropicApi(tls=tls) as api:
+        assert api.url.startswith("https://")
         machine.write("/etc/cortex-autolearn/anthropic_api_key", PROVIDER_KEY)
         machine.write(f"{ROOT}/cortex-autolearn.toml", "[judge]\nenabled = true\n")
-        machine.drop_in(Environment=f"ANTHROPIC_BASE_URL={api.url}")
+        machine.write(bundle, authority.cert_pem.bytes().decode())
+        machine.drop_in(Environment=f"ANTHROPIC_BASE_URL={api.url} SSL_CERT_FILE={bundle}")
         before = collected(machine)
         unscored = good("unscored", quality_score=..., output="All went well in the end. [[score 4.5]]")
         machine.write(f"{ROOT}/{layout.BRONZE}/unscored.jsonl", line(unscored).decode())

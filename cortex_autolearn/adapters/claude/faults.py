@@ -30,6 +30,13 @@ _HINTS: Final = {
 }
 _SPENT_HINT: Final = "Raise the spending limit or the credit of the account at platform.claude.com, or wait for its end"
 
+# What Python's ssl says of a certificate whose issuer, name or dates are wrong.
+_UNTRUSTED: Final = "CERTIFICATE_VERIFY_FAILED"
+_UNTRUSTED_HINT: Final = (
+    "Check the clock of this machine; where a proxy signs for the provider, set SSL_CERT_FILE to a file with its "
+    "authority's certificate"
+)
+
 
 def about_account(fault: Fault) -> bool:
     """Tell whether every request would be refused until a person acts."""
@@ -61,6 +68,8 @@ def error(fault: Fault, operation: str, subject: str) -> BoundaryError:
         hint = _HINTS.get(fault.status or 0, _SPENT_HINT)
         return JudgeAuthError(operation, subject, cause, hint=hint)
     if may_pass(fault):
+        if _UNTRUSTED in cause:
+            return JudgeBusyError(operation, subject, cause, retry_after_s=None, hint=_UNTRUSTED_HINT)
         return JudgeBusyError(operation, subject, cause, retry_after_s=fault.retry_after_s)
     if fault.status == 404:
         hint = "Check the name of the model (judge.model), the key's workspace and ANTHROPIC_BASE_URL"
