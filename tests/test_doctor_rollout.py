@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ab_support import MASTER, MODEL, TEST, Past, call
+from msgspec.structs import replace
 
 from cortex_autolearn.model import layout
 
@@ -179,3 +180,15 @@ def test_a_model_that_cannot_be_served(tmp_path: Path) -> None:
     (failed,) = [one for one in found if one[0] == "warn"]
     assert failed[1].startswith(f"{MODEL} could not be served for {MASTER}, ")
     assert f"deploy {MODEL} {MASTER}" in failed[2]
+
+
+def test_a_model_that_serves_and_cannot_be_served(tmp_path: Path) -> None:
+    """What a master's tasks go to and cannot be had is the first thing to know."""
+    past = lived(tmp_path / "root")
+    with past.app.store.write() as transaction:
+        (row,) = transaction.endpoints()
+        assert row.seen is not None
+        transaction.put_endpoint(row.number, replace(row.seen, state="failed", reason="no capacity"), row.asked_us)
+    (*_, (verdict, found, remedy)) = checks(past)
+    assert (verdict, found) == ("fail", f"{MODEL} is to serve {MASTER} and cannot be served: no capacity")
+    assert "every hour" in remedy

@@ -187,6 +187,39 @@ class TestDeploying:
             assert one.phase() == "testing"
             assert len(one.trainer.endpoints()) == 1
 
+    def test_what_serves_and_is_gone_is_asked_for_again(self, one: Town) -> None:
+        """An endpoint that somebody removed is missed within the hour, told of, and replaced; the test goes on."""
+        one.until(lambda: one.phase() == "testing", most=2)
+        (first,) = one.trainer.endpoints()
+        one.trainer.teardown(first)
+        one.clock.advance(600)
+        one.run()
+        assert one.trainer.endpoints() == []
+        one.clock.advance(3_600)
+        one.run()
+        (second,) = one.trainer.endpoints()
+        assert (second.model, second.token != first.token) == (first.model, True)
+        assert [error.cause for error in one.handle.troubles if "is gone" in error.cause]
+        assert one.phase() == "testing"
+
+    def test_what_cannot_be_had_for_a_model_that_serves_is_asked_for_every_hour(self, one: Town) -> None:
+        """Where the replacement fails too, the champion or challenger is tried again, and not given up."""
+        one.until(lambda: one.phase() == "testing", most=2)
+        one.trainer.teardown(one.trainer.endpoints()[0])
+        one.trainer.script = Script(deploy="fails")
+        one.clock.advance(4_000)
+        one.run()
+        one.clock.advance(120)
+        one.run()
+        (endpoint,) = one.look(lambda reading: [row.seen for row in reading.endpoints()])
+        assert (endpoint.state, "no capacity" in endpoint.reason) == ("failed", True)
+        one.trainer.script = Script()
+        one.clock.advance(3_700)
+        one.run()
+        assert [each.state for each in one.trainer.endpoints()] != ["failed"]
+        assert len(one.trainer.endpoints()) == 1
+        assert one.phase() == "testing"
+
     def test_the_next_model_waits_for_the_test_that_runs(self, one: Town) -> None:
         """One test a master at a time."""
         one.skills |= {MODEL: WORSE, SECOND: WORSE}

@@ -182,6 +182,11 @@ def _endpoints(patient: Patient) -> Iterator[Check]:
         why = body.get("why") or "its backend says no more"
         found = f"{model} could not be served for {held.master}, {ago(age)}: {why}"
         yield Check(_NAME, "warn", found, f"Mend that, then: cortex-autolearn deploy {model} {held.master}")
+    serving = {version: held.master for held in standing.values() for version in (held.champion, held.challenger)}
+    for row in patient.reading.endpoints():
+        if row.seen is not None and row.seen.state == "failed" and row.model_id in serving:
+            found = f"{row.model_id} is to serve {serving[row.model_id]} and cannot be served: {row.seen.reason}"
+            yield Check(_NAME, "fail", found, "Mend that: it is asked for again every hour")
     last = patient.reading.last_run("rollout")
     if last is not None and last.result == "failed" and last.ended_us is not None:
         remedy = "See the log for its cause, or run it by hand: cortex-autolearn run-once rollout"

@@ -1,7 +1,8 @@
 """Has models served that are to serve, and ends what serves models that are not.
 
 Which are to serve follows from what the registry holds. Each is written down with a token before its backend hears of
-it, and asked for again under the same token after a kill, so that a model is never served twice.
+it, and asked for again under the same token after a kill, so that a model is never served twice. What serves is looked
+at now and then: where somebody removed it, or it broke, the model gets another one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import msgspec
 
 from cortex_autolearn.model import instants
 from cortex_autolearn.model.training_jobs import Endpoint
-from cortex_autolearn.ports import BoundaryError
+from cortex_autolearn.ports import BackendError, BoundaryError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 POLL_S: Final = 30
 """What is being prepared, or could not be ended, is asked about this often."""
+LOOK_S: Final = 3_600
+"""What is ready, or could not be had for a model that serves, is asked about this often."""
 DEADLINE_S: Final = 86_400
 """An endpoint that is not ready after so long is given up."""
 
@@ -52,7 +55,7 @@ class Endpoints:
         for row in rows:
             try:
                 if row.model_id in wanted:
-                    changed |= self._prepare(row, models[row.model_id])
+                    changed |= self._prepare(row, models[row.model_id], run)
                 else:
                     changed |= self._end(row, models[row.model_id])
             except BoundaryError as error:
@@ -65,12 +68,7 @@ class Endpoints:
         rows, wanted = reading.endpoints(), wanted_models(reading)
         if any(model_id not in {row.model_id for row in rows} for model_id in wanted):
             return True
-        before_us = self._now_us() - POLL_S * instants.SECOND_US
-        return any(
-            (row.polled_us or 0) <= before_us
-            for row in rows
-            if row.model_id not in wanted or row.seen is None or row.seen.state == "creating"
-        )
+        return any(self._is_due(row, POLL_S if row.model_id not in wanted else _pause_s(row)) for row in rows)
 
     def _intend(self) -> bool:
         with self._store.read() as reading:
@@ -82,9 +80,12 @@ class Endpoints:
                 transaction.add_endpoint(model_id, token, self._now_us())
         return bool(missing)
 
-    def _prepare(self, row: EndpointRow, model: Model) -> bool:
+    def _is_due(self, row: EndpointRow, pause_s: int) -> bool:
+        return (row.polled_us or 0) <= self._now_us() - pause_s * instants.SECOND_US
+
+    def _prepare(self, row: EndpointRow, model: Model, run: RunHandle) -> bool:
         if row.seen is not None and row.seen.state in {"ready", "failed"}:
-            return False
+            return self._is_due(row, LOOK_S) and self._look(row, row.seen, model, run)
         trainer = self._trainer(model)
         seen = trainer.deploy(model.ref, row.token) if row.seen is None else trainer.poll_endpoint(row.seen)
         late_us = row.asked_us + DEADLINE_S * instants.SECOND_US
@@ -95,6 +96,24 @@ class Endpoints:
         with self._store.write() as transaction:
             transaction.put_endpoint(row.number, seen, self._now_us())
         return row.seen is None or seen.state != row.seen.state
+
+    def _look(self, row: EndpointRow, known: Endpoint, model: Model, run: RunHandle) -> bool:
+        """Ask about what was ready; what is no more, or was never had, makes room for another one."""
+        trainer = self._trainer(model)
+        seen = trainer.poll_endpoint(known) if known.state == "ready" else known
+        is_there = seen.state in {"ready", "creating"}
+        if not is_there:
+            trainer.teardown(known)  # of what broke something may be left
+        with self._store.write() as transaction:
+            if is_there:
+                transaction.put_endpoint(row.number, known, self._now_us())
+            else:
+                transaction.drop_endpoint(row.number)
+        if not is_there and known.state == "ready":
+            hint = "It is asked for again now; its master's tasks fail, or fall back, until it is ready"
+            cause = f"its endpoint {known.endpoint_id} is {seen.state}: {seen.reason or 'nobody said why'}"
+            run.trouble(BackendError("serve", model.ref.model_id, cause, hint=hint, retryable=True))
+        return not is_there
 
     def _end(self, row: EndpointRow, model: Model) -> bool:
         trainer = self._trainer(model)
@@ -125,6 +144,11 @@ class Endpoints:
 
     def _now_us(self) -> int:
         return instants.to_us(self._clock.now())
+
+
+def _pause_s(row: EndpointRow) -> int:
+    """Return after how many seconds to ask again about what is wanted."""
+    return POLL_S if row.seen is None or row.seen.state == "creating" else LOOK_S
 
 
 def wanted_models(reading: RolloutReading) -> set[str]:
