@@ -113,7 +113,8 @@ def list_(call: Call, *, active: bool, as_json: bool) -> None:
         ]
         click.echo(table(rows))
     elif not queue:
-        note(call.copyable("No test yet. A trained model is tested by itself, or by: cortex-autolearn deploy"))
+        by_hand = call.copyable("cortex-autolearn deploy")
+        note(f"No test yet. A trained model is tested by itself, or by: {by_hand} MODEL MASTER")
     for queued in queue:
         line = f"Waits for {queued.master} to be free: {queued.model_id}, since {when(queued.asked_us)} ({queued.by})"
         click.echo(printable(line))
