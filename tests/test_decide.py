@@ -147,6 +147,7 @@ def test_evidence_of_a_loss_rolls_back(metric: str, bar: float) -> None:
         (99.9, 75.1, 30, False),
         (100, 75.1, 29, False),
         (1e9, 90, 29, False),
+        (1e9, 40, 200, False),
     ],
 )
 def test_slowness_rolls_back(evidence: float, seconds: float, tasks: int, rolls_back: bool) -> None:
@@ -229,9 +230,19 @@ def test_a_hopeless_challenger_is_retired() -> None:
     assert rules(decided(numbers(arm(1800), arm(200, 0.85, 4.3)))) == {"completion"}
     assert isinstance(decided(numbers(arm(1800), arm(99, 0.7, 3.0))), Continue)
     assert isinstance(decided(numbers(arm(99), arm(200, 0.7, 3.0))), Continue)
+    assert isinstance(decided(numbers(arm(100), arm(100, 0.5, 3.0))), Retire)
     hopeless = numbers(arm(1800), arm(200, 0.85, 3.9))
     assert isinstance(decided(hopeless), Retire)
     assert isinstance(decided(hopeless, RolloutPolicy(retire_early=False)), Continue)
+
+
+def test_what_can_just_be_reached_is_not_hopeless() -> None:
+    """At a bar that is the very bound of the gain the test goes on; a hair above it, it ends."""
+    one = numbers(arm(1800), arm(200, 0.93, 4.05))
+    most = quality_bound(one.closed, 0.05)
+    assert most is not None
+    assert isinstance(decided(one, RolloutPolicy(min_quality_gain=most)), Continue)
+    assert rules(decided(one, RolloutPolicy(min_quality_gain=most * 1.0001))) == {"quality"}
 
 
 def test_the_bounds_are_those_of_the_normal_mixture() -> None:
@@ -244,10 +255,15 @@ def test_the_bounds_are_those_of_the_normal_mixture() -> None:
 
     p = (810 + 95 + 1) / 1002
     assert completion_bound(pair, 0.05) == pytest.approx(bound(0.05, p * (1 - p) * (1 / 900 + 1 / 100), 0.05))
+    other, p = Pair(arm(900, 0.3), arm(102, 0.5)), (270 + 51 + 1) / 1004
+    assert completion_bound(other, 0.05) == pytest.approx(bound(0.2, p * (1 - p) * (1 / 900 + 1 / 102), 0.05))
     assert quality_bound(pair, 0.05) == pytest.approx(bound(0.1, 0.4 / 810 + 0.4 / 95, 0.25))
     same = Pair(replace(pair.control, quality_variance=0.0), replace(pair.treated, quality_variance=0.0))
     assert quality_bound(same, 0.05) == pytest.approx(bound(0.1, 0.01 * (1 / 810 + 1 / 95), 0.25))
     assert quality_bound(replace(pair, treated=arm(100, 0.9, None)), 0.05) is None
+    single = replace(arm(100), scored=1, quality_variance=None)
+    assert quality_bound(replace(pair, treated=single), 0.05) is None
+    assert quality_bound(replace(pair, control=single), 0.05) is None
 
 
 def test_perfect_variants_are_no_certainty() -> None:
@@ -259,6 +275,7 @@ def test_a_test_ends_after_2000_tasks_or_90_days() -> None:
     """With windows closed; before them promotion and retirement have the word."""
     many = numbers(arm(18_000), arm(2000, 0.9505, 4.205))
     assert rules(decided(many)) == {"tasks"}
+    assert rules(decided(numbers(arm(18_000), arm(2200, 0.95, 4.205)))) == {"tasks"}, "some closed while nobody looked"
     assert isinstance(decided(replace(many, closed=Pair(arm(18_000), arm(1999, 0.9505, 4.205)))), Continue)
     assert isinstance(decided(replace(many, **CONVINCED)), Promote)
     assert rules(decided(numbers(), elapsed_s=90 * 86_400)) == {"days"}
@@ -282,7 +299,8 @@ def test_the_scaled_gate(baseline: float, bar: float) -> None:
     ("baseline", "gate", "points", "out"),
     [
         (0.95, "gain", 5, True),
-        (0.949, "gain", 5, False),
+        (0.99, "gain", 5, True),
+        (0.9498, "gain", 5, False),
         (0.99, "scaled", 5, False),
         (0.97, "gain", 1, False),
         (0.9, "gain", 10, True),
@@ -410,3 +428,154 @@ def test_every_decision_says_why_with_its_numbers() -> None:
     assert promoted["decision"] == "promote"
     assert promoted["gain"] == {"quality": 0.3, "completion_points": 6.0}
     assert promoted["evidence"]["quality_up"] == pytest.approx(exp(log(100)))
+
+
+# ------------------------------------------------------------------------------------------------------------ the words
+
+
+def texts(decision: Any) -> list[str]:
+    return [one.text for one in decision.reasons]
+
+
+THRESHOLDS = RolloutPolicy(evidence="thresholds")
+WORSE = numbers(
+    arm(1800, 0.9, 4.5, 60.0),
+    replace(arm(1234, 0.5, 4.25, 81.5), returned=34),
+    completion_down=log(1_000_000.0),
+    quality_down=log(123.4),
+    duration_down=log(250.0),
+    returned_down=log(4321.0),
+    failures_in_a_row=1_006,
+)
+
+
+def test_a_rollback_says_by_how_much_it_is_worse() -> None:
+    """Losses as positive numbers, in points, seconds and tasks, each with its evidence; a loss unknown is left out."""
+    assert texts(decided(WORSE)) == [
+        "completes less by 40 points; evidence 1e+06",
+        "scored lower by 0.25; evidence 123",
+        "takes 81.5 s on average, the champion 60 s; evidence 250",
+        "1,200 of 1,234 tasks never ended; evidence 4.32e+03",
+        "failed 1,006 times in a row",
+    ]
+    assert texts(decide_watch(WORSE, POLICY, elapsed_s=0)) == [
+        "completes less by 40 points; evidence 1e+06",
+        "scored lower by 0.25; evidence 123",
+        "failed 1,006 times in a row",
+    ]
+    alone = numbers(Arm(), arm(5, 0.4, 4.25), completion_down=log(60.0), quality_down=log(50.0))
+    assert texts(decided(alone)) == ["completes less; evidence 60", "scored lower; evidence 50"]
+
+
+def test_a_rollback_by_thresholds_says_by_how_much() -> None:
+    """In the units of the thresholds."""
+    found = decided(numbers(arm(1800, 0.9, 4.5), arm(200, 0.78, 4.25)), THRESHOLDS)
+    assert texts(found) == ["quality lower by 0.25", "completion lower by 12 points"]
+
+
+def test_an_alarm_tells_the_counts_that_rang_it() -> None:
+    """Who looks for the cause finds both variants' numbers, the other model's first; without a completion it is 0 %."""
+    arrived = Pair(arm(4321, 0.9), arm(1234, 0.5))
+    closed = Pair(replace(arm(4000, 0.9), scored=1820), replace(arm(1000, 0.5), scored=125))
+    rung = numbers(unrouted=5_678, assigned=(9_876, 1_357), alarms=frozenset({"unrouted", "split", "scored"}))
+    assert texts(decided(replace(rung, arrived=arrived, closed=closed))) == [
+        "scores are missing more often in one variant: 51 % and 25 % of what completed has one",
+        "tasks are not split as they should be: 9,876 and 1,357 were assigned, 4,321 and 1,234 have an outcome",
+        "the callers do not route: 5,678 tasks of the challenger's never reached it",
+    ]
+    none = replace(rung, closed=Pair(arm(10, 0.0), arm(10, 1.0)), alarms=frozenset({"scored"}))
+    assert texts(decided(none)) == [
+        "scores are missing more often in one variant: 0 % and 100 % of what completed has one"
+    ]
+
+
+def test_a_promotion_says_what_is_gained() -> None:
+    """With the evidence of each gain."""
+    found = numbers(arm(1800), arm(200, 0.96, 4.25), quality_up=log(1_000.0), completion_up=log(200.0))
+    assert texts(decided(found)) == ["scored higher by 0.25; evidence 1e+03", "completes 6 points more; evidence 200"]
+
+
+def test_a_retirement_says_what_would_be_needed() -> None:
+    """And the most that can still be hoped for, in the same unit."""
+    found = numbers(arm(1800), arm(200, 0.8, 3.8))
+    quality, completion = quality_bound(found.closed, 0.05), completion_bound(found.closed, 0.05)
+    assert texts(decided(found)) == [
+        f"its quality gains at most {quality:.4g}, needed: more than 0.2",
+        f"it completes at most {100 * completion:.4g} points more, needed: more than 5",
+    ]
+
+
+def test_an_end_without_a_result_says_what_ran_out() -> None:
+    """Tasks, or days, whichever came first."""
+    many = numbers(arm(18_000), arm(2000, 0.9505, 4.205))
+    assert texts(decided(many, elapsed_s=1e9)) == ["2,000 tasks of the challenger's showed nothing"]
+    assert texts(decided(numbers(), elapsed_s=90.6 * 86_400)) == ["91 days showed nothing"]
+    watched = numbers(arm(434), arm(800))
+    assert texts(decide_watch(watched, POLICY, elapsed_s=0)) == ["1,234 tasks were watched"]
+    few = numbers(arm(100), arm(400))
+    assert texts(decide_watch(few, RolloutPolicy(watch_tasks=1234), elapsed_s=0)) == ["500 of 1,234 tasks were watched"]
+    assert texts(decide_watch(few, POLICY, elapsed_s=60.6 * 86_400)) == ["it was watched for 61 days"]
+    assert isinstance(decide_watch(few, POLICY, elapsed_s=60 * 86_400 - 1), Continue)
+
+
+def test_a_test_that_goes_on_says_what_is_missing() -> None:
+    """Everything that is, how far it is and how far it must be; what was not measured is unknown."""
+    policy = RolloutPolicy(min_tasks=1_500, max_challenger_tasks=3000)
+    found = numbers(arm(1_234, 0.9, 4.0), arm(1_001, 0.92, 4.125), quality_up=log(3.0), completion_up=log(2.0))
+    assert texts(decided(found, policy)) == [
+        "1,234 of 1,500 tasks of the champion's",
+        "1,001 of 1,500 tasks of the challenger's",
+        "quality gain 0.125, needed: more than 0.2",
+        f"completion gain {100 * found.closed.completion_gain:.3g} points, needed: more than 5",  # type: ignore[operator]
+        "quality evidence 3 of 100",
+        "completion evidence 2 of 100",
+    ]
+    nothing = replace(found, closed=Pair())
+    assert texts(decided(nothing, policy))[2:4] == [
+        "quality gain unknown, needed: more than 0.2",
+        "completion gain unknown points, needed: more than 5",
+    ]
+
+
+def test_how_far_a_promotion_is() -> None:
+    """Each criterion with its measurement and its bar, as the status and the report show them."""
+    found = criteria(numbers(**CONVINCED), POLICY)
+    assert [(one.name, one.value, one.bar, one.met) for one in found] == [
+        ("tasks_control", 1800, 100, True),
+        ("tasks_treated", 200, 100, True),
+        ("quality_gain", 0.3, 0.2, True),
+        ("completion_gain", 0.06, 0.05, True),
+        ("quality_evidence", log(100), log(100), True),
+        ("completion_evidence", log(100), log(100), True),
+    ]
+    assert [one.name for one in criteria(numbers(), THRESHOLDS)] == [one.name for one in found[:4]]
+
+
+# ------------------------------------------------------------------------------------------------------- how long it takes
+
+
+@pytest.mark.parametrize(
+    ("percentage", "tasks_per_day", "changes", "days"),
+    [
+        (20, 100.0, {"maturation_s": 0}, (10.0, 21.25)),
+        (20, 100.0, {"maturation_s": 129_600}, (11.5, 22.75)),
+        (20, 100.0, {"maturation_s": 0, "min_tasks": 310}, (15.5, 21.25)),
+        (80, 100.0, {"maturation_s": 0, "min_tasks": 310}, (15.5, 21.25)),
+        (20, 100.0, {"maturation_s": 0, "min_tasks": 1000}, (50.0, 50.0)),
+        (0, 100.0, {}, (inf, inf)),
+        (100, 100.0, {}, (inf, inf)),
+        (-10, 100.0, {}, (inf, inf)),
+        (110, 100.0, {}, (inf, inf)),
+        (20, 0.9e-9, {}, (inf, inf)),
+    ],
+)
+def test_the_expected_time_is_the_slowest_of_what_is_needed(
+    percentage: float, tasks_per_day: float, changes: dict[str, Any], days: tuple[float, float]
+) -> None:
+    """160 and 340 tasks times the champion's share, or the least number of tasks of either; then the last window."""
+    assert expected_days(RolloutPolicy(**changes), percentage, tasks_per_day) == pytest.approx(days)
+
+
+def test_hardly_any_traffic_is_traffic() -> None:
+    """A task in a billion days is the least that is divided by."""
+    assert max(expected_days(POLICY, 10, 1e-9)) < inf

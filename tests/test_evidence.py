@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise, product
 from math import comb, exp, factorial, inf, isfinite, log, nan, prod
@@ -35,6 +36,12 @@ def outcome(task_id: str = "t", treated: bool = True, at_s: float = 10, **change
         "duration_s": 60.0,
     }
     return Outcome(task_id, treated, at_us=int(at_s * SECOND_US), **(given_ | changes))
+
+
+def close(*followed: Evidence) -> None:
+    """Let the windows of all tasks close."""
+    for evidence in followed:
+        list(evidence.closing(1_000 * SECOND_US))
 
 
 def measured(numbers: Numbers) -> tuple[Any, ...]:
@@ -194,6 +201,252 @@ def test_the_baseline_is_the_mean_with_twenty_pseudo_outcomes() -> None:
 def test_speed_lies_between_zero_and_one(seconds: float, value: float) -> None:
     """1 - min(d, 600) / 600."""
     assert speed(seconds) == pytest.approx(value)
+
+
+# ------------------------------------------------------------------------------------ what each of the numbers counts
+
+
+MIXED = [
+    outcome("a", True, 10, completed=True, quality=4.5, duration_s=30.0, probability=0.3),
+    outcome("b", True, 20, completed=True, quality=None, duration_s=400.0, probability=0.3),
+    outcome("c", True, 30, completed=False, quality=2.0, duration_s=None, probability=0.3),
+    outcome("d", False, 10, completed=True, quality=3.5, duration_s=90.0, probability=0.2),
+    outcome("e", False, 20, completed=True, quality=None, duration_s=None, probability=0.2),
+    outcome("f", False, 30, completed=False, quality=5.0, duration_s=700.0, probability=0.3),
+    outcome("late", True, 101, completed=True, quality=5.0, duration_s=101.0, probability=0.3),
+]
+"""The last of them is a failure: its window of 100 s was over."""
+
+
+def bets(low: float, high: float, b: float, tasks: list[tuple[float, bool, float]], *, up: bool) -> float:
+    """Return the evidence of a metric, worked out task by task."""
+    found = Wealth(Range(low, high, b), up=up)
+    for value, treated, probability in tasks:
+        found.put(value, treated, probability)
+    return found.log
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_every_metric_bets_on_its_own_tasks(closed: bool) -> None:
+    """Losses on all that has arrived, and quality on the completed; gains and what may still come on closed windows."""
+    numbers = followed(MIXED, until_s=1_000 if closed else 50).numbers()
+    in_time = MIXED[:-1]
+    arms = [(one.treated, one.probability) for one in in_time]
+    completion = [(float(one.completed), *arm) for one, arm in zip(in_time, arms, strict=True)]
+    vanished = [(0.0, True, 0.3)]
+    quality = [(4.5, True, 0.3), (3.5, False, 0.2)]
+    scored = [(1.0, True, 0.3), (0.0, True, 0.3), (1.0, False, 0.2), (0.0, False, 0.2)]
+    duration = [(speed(30), True, 0.3), (speed(400), True, 0.3), (speed(90), False, 0.2), (speed(700), False, 0.3)]
+    returned = [(1.0, *arm) for arm in arms] + vanished
+    all_, ended = completion + vanished, completion + vanished if closed else vanished
+    assert numbers.completion_down == bets(0, 1, 0.92, all_, up=False)
+    assert numbers.completion_up == bets(0, 1, 0.92, ended, up=True)
+    assert numbers.quality_down == bets(1, 5, 4.1, quality, up=False)
+    assert numbers.quality_up == bets(1, 5, 4.1, quality if closed else [], up=True)
+    assert numbers.duration_down == bets(0, 1, 0.8, duration, up=False)
+    assert numbers.returned_down == bets(0, 1, 0.985, returned if closed else vanished, up=False)
+    assert numbers.scored_up == bets(0, 1, 0.95, scored if closed else [], up=True)
+    assert numbers.scored_down == bets(0, 1, 0.95, scored if closed else [], up=False)
+
+
+def test_the_counts_of_a_test() -> None:
+    """Assigned, recorded and unrouted tasks of each variant, and the rates that the champion's history gives."""
+    evidence = followed(MIXED, until_s=1_000)
+    for number in range(3):
+        evidence.assigned(f"u{number}", treated=True, probability=0.3, at_us=10**9)
+        evidence.unrouted(f"u{number}")
+    evidence.assigned("w", treated=False, probability=0.3, at_us=10**9)
+    numbers = evidence.numbers()
+    assert (numbers.assigned, numbers.unrouted, numbers.tasks) == ((4, 7), 3, 7)
+    split = wealth.log_split
+    assert numbers.ratio_assigned == pytest.approx(split(2, 0, 0.2) + split(2, 7, 0.3))
+    assert numbers.ratio_recorded == pytest.approx(split(2, 0, 0.2) + split(1, 4, 0.3))
+    assert numbers.baseline_completion == 0.92
+    assert numbers.failure_rate == pytest.approx(1 - (460 + 18 + 2) / (500 + 20 + 3))
+    again = Evidence.of(BASELINE, POLICY, evidence.entries())
+    assert again.numbers() == numbers
+
+
+def test_the_values_of_closed_windows() -> None:
+    """What an interval is made of: completion of all, quality of the completed that have one; nothing that is open."""
+    assert followed(MIXED, until_s=50).values("completion") == {(0.0, True, 0.3): 1}
+    evidence = followed(MIXED, until_s=1_000)
+    assert evidence.values("completion") == {
+        (1.0, True, 0.3): 2,
+        (0.0, True, 0.3): 2,
+        (1.0, False, 0.2): 2,
+        (0.0, False, 0.3): 1,
+    }
+    assert evidence.values("quality") == {(4.5, True, 0.3): 1, (3.5, False, 0.2): 1}
+
+
+def rows(evidence: Evidence) -> tuple[int, tuple[int, int]]:
+    """Return failures in a row, and what the other model did meanwhile; followed and stored evidence agree."""
+    found = evidence.numbers()
+    stored = Evidence.of(BASELINE, POLICY, evidence.entries()).numbers()
+    assert (stored.failures_in_a_row, stored.control_since) == (found.failures_in_a_row, found.control_since)
+    return found.failures_in_a_row, found.control_since
+
+
+def test_failures_in_a_row_are_counted_by_arrival() -> None:
+    """A success of the model on trial begins anew; the other model's tasks since then are counted beside it."""
+    evidence = Evidence(BASELINE, POLICY)
+    seen = []
+    for task_id, treated, completed in (
+        ("a", False, False),
+        ("b", True, False),
+        ("c", True, False),
+        ("d", False, True),
+        ("e", True, True),
+        ("f", False, False),
+        ("g", True, False),
+    ):
+        evidence.observe(outcome(task_id, treated, completed=completed))
+        seen.append(rows(evidence))
+    assert seen == [(0, (1, 1)), (1, (1, 1)), (2, (1, 1)), (2, (2, 1)), (0, (0, 0)), (0, (1, 1)), (1, (1, 1))]
+    evidence.observe(outcome("e", True, 11, completed=False))
+    assert rows(evidence) == (4, (3, 2)), "the success was none"
+    evidence.observe(outcome("f", False, 11, completed=True))
+    assert rows(evidence) == (4, (3, 1))
+    evidence.observe(outcome("c", True, 11, completed=True))
+    assert rows(evidence) == (2, (2, 0)), "a failure was a success: what came after it counts"
+
+
+def test_a_window_that_closes_counts_as_an_arrival() -> None:
+    """The failure is the latest then, whenever the task began."""
+    evidence = Evidence(BASELINE, POLICY)
+    evidence.assigned("hangs", treated=True, probability=0.1, at_us=0)
+    evidence.observe(outcome("ok", True, 10, assigned_us=5 * SECOND_US))
+    assert rows(evidence) == (0, (0, 0))
+    assert list(evidence.closing(100 * SECOND_US)) == ["hangs"]
+    assert rows(evidence) == (1, (0, 0))
+
+
+def test_when_windows_close() -> None:
+    """The next and the last of those that are open, the closed ones forgotten, in the order of their ends."""
+    evidence = Evidence(BASELINE, POLICY)
+    assert (evidence.next_closing_us, evidence.last_closing_us) == (None, None)
+    for task_id, at_s in (("b", 20), ("a", 10), ("c", 30)):
+        evidence.assigned(task_id, treated=False, probability=0.1, at_us=at_s * SECOND_US)
+    again = Evidence.of(BASELINE, POLICY, evidence.entries())
+    for one in (evidence, again):
+        assert (one.next_closing_us, one.last_closing_us) == (110 * SECOND_US, 130 * SECOND_US)
+        assert list(one.closing(110 * SECOND_US - 1)) == []
+        assert list(one.closing(110 * SECOND_US)) == ["a"]
+        assert (one.next_closing_us, one.last_closing_us) == (120 * SECOND_US, 130 * SECOND_US)
+        one.observe(outcome("c", False, 200, assigned_us=30 * SECOND_US))  # late: that closes it
+        assert (one.next_closing_us, one.last_closing_us) == (120 * SECOND_US, 120 * SECOND_US)
+        one.observe(outcome("b", False, 121, assigned_us=20 * SECOND_US))
+        assert (one.next_closing_us, one.last_closing_us) == (None, None)
+        assert list(one.closing(10**12)) == []
+
+
+def test_a_task_seen_earlier_closes_at_its_earlier_end_once() -> None:
+    """And a later sight of it changes nothing."""
+    evidence = Evidence(BASELINE, POLICY)
+    for at_s in (60, 40, 50):
+        evidence.assigned("t", treated=True, probability=0.1, at_us=at_s * SECOND_US)
+    assert evidence.numbers().assigned == (0, 1)
+    entry = evidence.entry("t")
+    assert entry is not None
+    assert entry.assigned_us == 40 * SECOND_US
+    assert evidence.next_closing_us == 140 * SECOND_US
+    assert list(evidence.closing(140 * SECOND_US)) == ["t"]
+    assert list(evidence.closing(10**12)) == []
+    assert evidence.numbers().arrived.treated.tasks == 1
+
+
+def test_a_task_seen_earlier_counts_as_if_it_had_been_at_once() -> None:
+    """In time still, or late now: once, with the numbers of its earlier window."""
+    for at_s in (95, 130):
+        earlier = Evidence(BASELINE, POLICY)
+        earlier.observe(outcome(at_s=at_s, assigned_us=60 * SECOND_US))
+        earlier.assigned("t", treated=True, probability=0.1, at_us=0)
+        assert earlier.numbers() == followed([outcome(at_s=at_s)], until_s=0).numbers()
+        assert earlier.numbers().tasks == 1
+
+
+def test_what_was_only_seen_is_open() -> None:
+    """And its window ends when the policy says, in microseconds."""
+    evidence = Evidence.of(BASELINE, POLICY, [Entry("t", True, 0.1, 7)])
+    assert evidence.next_closing_us == 100_000_007
+    assert evidence.numbers().tasks == 0
+    assert list(evidence.closing(100_000_007)) == ["t"]
+
+
+def test_a_void_task_is_missed_by_nobody() -> None:
+    """Cancelled, or another test's: its window passes by; one that has closed keeps its failure."""
+    evidence = Evidence(BASELINE, POLICY)
+    for task_id in ("void", "hangs"):
+        evidence.assigned(task_id, treated=True, probability=0.1, at_us=0)
+    evidence.void("void")
+    evidence.void("never seen")
+    again = Evidence.of(BASELINE, POLICY, evidence.entries())
+    for one in (evidence, again):
+        assert list(one.closing(10**12)) == ["hangs"]
+        one.void("hangs")
+        assert one.numbers().arrived.treated.tasks == 1
+        assert [entry.void for entry in one.entries()] == [True, False]
+    evidence.observe(outcome("void"))
+    assert evidence.numbers().arrived.treated.completed == 1, "an outcome that comes after all counts"
+
+
+def test_only_open_tasks_of_the_model_on_trial_are_unrouted() -> None:
+    """The champion's always reach it; what has closed has its failure; what has an outcome was routed after all."""
+    evidence = Evidence(BASELINE, POLICY)
+    evidence.assigned("control", treated=False, probability=0.1, at_us=0)
+    evidence.assigned("closed", treated=True, probability=0.1, at_us=0)
+    list(evidence.closing(100 * SECOND_US))
+    evidence.observe(outcome("done", True, 10))
+    for task_id in ("control", "closed", "done"):
+        evidence.unrouted(task_id)
+    assert evidence.numbers().unrouted == 0
+    assert {one.task_id: one.unrouted for one in evidence.entries()} == {
+        "control": False,
+        "closed": False,
+        "done": True,
+    }
+    assert Evidence.of(BASELINE, POLICY, evidence.entries()).numbers() == evidence.numbers()
+
+
+@pytest.mark.parametrize("known", [{"duration_s": 0.0}, {"quality": 1.0}])
+def test_the_least_that_is_known_stands_before_nothing(known: dict[str, Any]) -> None:
+    """Of two outcomes that differ in that alone, in either order, so that the order does not matter."""
+    unknown: dict[str, Any] = dict.fromkeys(known)
+    some, none = outcome(**known), outcome(**unknown)
+    for order in ([some, none], [none, some]):
+        entry = followed(order, until_s=50).entry("t")
+        assert entry is not None
+        assert entry.outcome == some
+
+
+def test_an_alarm_rings_at_its_bar() -> None:
+    """Of evidence on what was assigned alone; the least bit below it is silent."""
+    counts = Evidence(BASELINE, POLICY)
+    for number in range(60):
+        counts.assigned(str(number), treated=True, probability=0.1, at_us=0)
+    strength = counts.numbers().ratio_assigned
+    assert counts.numbers().ratio_recorded == 0
+    assert counts.numbers().alarms == {"split"}
+    for bar, rings in ((exp(strength) * (1 - 1e-9), True), (exp(strength) * (1 + 1e-9), False)):
+        policy = RolloutPolicy(maturation_s=100, ratio_evidence=min(bar, 1e300))
+        assert Evidence.of(BASELINE, policy, counts.entries()).numbers().alarms == ({"split"} if rings else set())
+
+
+@pytest.mark.parametrize("treated", [True, False])
+def test_the_alarm_about_scores_rings_at_its_bar(treated: bool) -> None:
+    """Whichever variant lacks them, and whichever of the two bets tells."""
+    evidence = Evidence(BASELINE, POLICY)
+    for number in range(40):
+        evidence.observe(outcome(f"a{number}", treated, probability=0.5, quality=None))
+        evidence.observe(outcome(f"b{number}", not treated, probability=0.5))
+    list(evidence.closing(100 * SECOND_US))
+    found = evidence.numbers()
+    assert (found.scored_down > found.scored_up) is treated
+    strength = max(found.scored_up, found.scored_down)
+    for bar, rings in ((exp(strength) * (1 - 1e-9), True), (exp(strength) * (1 + 1e-9), False)):
+        policy = RolloutPolicy(maturation_s=100, scoring_evidence=bar)
+        assert Evidence.of(BASELINE, policy, evidence.entries()).numbers().alarms == ({"scored"} if rings else set())
 
 
 # -------------------------------------------------------------------------------------- one outcome a task, in any order
@@ -361,7 +614,9 @@ def test_a_window_of_zero_closes_with_the_outcome() -> None:
     """Then nothing waits, and nothing expires."""
     evidence = Evidence(BASELINE, RolloutPolicy(maturation_s=0))
     evidence.observe(outcome(at_s=10**6))
+    evidence.observe(outcome("at once", at_s=0))
     assert evidence.numbers().closed == evidence.numbers().arrived
+    assert evidence.numbers().closed.treated.tasks == 2
     evidence.assigned("u", treated=True, probability=0.1, at_us=0)
     assert list(evidence.closing(10**15)) == []
 
@@ -398,10 +653,11 @@ def test_an_unrouted_task_is_no_outcome() -> None:
 def test_an_outcome_after_all_closes_with_its_window() -> None:
     """Though the window was passed over while the task seemed unrouted; as for evidence made of what is stored."""
     evidence = Evidence(BASELINE, POLICY)
-    evidence.assigned("t", treated=True, probability=0.1, at_us=0)
+    evidence.assigned("t", treated=True, probability=0.1, at_us=SECOND_US)
     evidence.unrouted("t")
     assert list(evidence.closing(10**12)) == []
-    evidence.observe(outcome())
+    evidence.observe(outcome(assigned_us=SECOND_US))
+    assert evidence.next_closing_us == evidence.last_closing_us == 101 * SECOND_US
     again = Evidence.of(BASELINE, POLICY, list(evidence.entries()))
     assert list(evidence.closing(10**12)) == list(again.closing(10**12)) == ["t"]
     assert evidence.numbers() == again.numbers()
@@ -409,7 +665,8 @@ def test_an_outcome_after_all_closes_with_its_window() -> None:
 
 
 @pytest.mark.parametrize(
-    ("routed", "unrouted", "rings"), [(15, 4, False), (16, 4, False), (15, 5, True), (0, 19, False)]
+    ("routed", "unrouted", "rings"),
+    [(15, 4, False), (16, 4, False), (15, 5, True), (0, 19, False), (30, 7, False), (30, 8, True)],
 )
 def test_callers_that_do_not_route_ring_an_alarm(routed: int, unrouted: int, rings: bool) -> None:
     """More than 20 % of at least 20 tasks of the challenger's."""
@@ -446,23 +703,46 @@ def test_scores_missing_in_one_variant_ring_an_alarm() -> None:
         treated = number % 10 == 0
         quiet.observe(outcome(f"t{number}", treated, completed=number % 3 > 0, quality=4.0 if number % 3 else None))
         loud.observe(outcome(f"t{number}", treated, quality=None if treated else 4.0))
+    close(quiet, loud)
     assert not quiet.numbers().alarms
     assert loud.numbers().alarms == {"scored"}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_score_that_is_still_to_come_is_not_missing(seed: int) -> None:
+    """A judge scores some hundred tasks at once, hours later: whichever variant comes first meanwhile rings nothing."""
+    chance = Random(seed)
+    evidence = Evidence(replace(BASELINE, scored=0.998), RolloutPolicy())
+    for batch in range(4):
+        ids = [f"{batch}-{number}" for number in range(100)]
+        for number, task_id in enumerate(ids):
+            at_us = (43_200 * batch + 400 * number) * SECOND_US
+            list(evidence.closing(at_us))
+            treated = chance.random() < 0.1
+            evidence.observe(outcome(task_id, treated, at_us / SECOND_US, assigned_us=at_us, quality=None))
+            assert not evidence.numbers().alarms, f"at task {number} of batch {batch}"
+        for task_id in ids:
+            evidence.rescore(task_id, 4.0)
+        assert not evidence.numbers().alarms
 
 
 def test_no_score_is_missing_where_nothing_completed() -> None:
     """One variant's scores alone ring nothing, however many, nor do those of both where all have one; a gap may."""
     evidence = Evidence(BASELINE, POLICY)
-    for number in range(200):
+    for number in range(300):
         evidence.observe(outcome(f"a{number}", False))
     evidence.observe(outcome("b0", completed=False, quality=None))
+    close(evidence)
     numbers = evidence.numbers()
     assert max(numbers.scored_up, numbers.scored_down) >= log(POLICY.scoring_evidence)
     assert "scored" not in numbers.alarms
     evidence.observe(outcome("b1"))
+    close(evidence)
     assert evidence.numbers().scored_down >= log(POLICY.scoring_evidence)
     assert "scored" not in evidence.numbers().alarms
     evidence.observe(outcome("b2", quality=None))
+    assert "scored" not in evidence.numbers().alarms
+    close(evidence)
     assert "scored" in evidence.numbers().alarms
 
 
@@ -518,10 +798,13 @@ def test_no_outcome_breaks_the_evidence(rows: list[tuple[Any, ...]]) -> None:
     assert all(isfinite(value) for value in measured(numbers) if isinstance(value, float))
 
 
-def test_a_probability_of_zero_is_a_bug_of_the_caller() -> None:
+@pytest.mark.parametrize("probability", [-0.1, 0.0, 1.0, 1.5])
+def test_a_probability_of_zero_is_a_bug_of_the_caller(probability: float) -> None:
     """A task that could not have gone to both says nothing about their difference."""
     with pytest.raises(AssertionError):
-        followed([outcome(probability=0.0)])
+        followed([outcome(probability=probability)])
+    with pytest.raises(AssertionError):
+        Evidence(BASELINE, POLICY).assigned("t", treated=True, probability=probability, at_us=0)
 
 
 def test_an_entry_holds_everything() -> None:

@@ -237,7 +237,7 @@ def _alarms(numbers: Numbers) -> tuple[Reason, ...]:
     texts = {
         SPLIT: f"tasks are not split as they should be: {control:,} and {treated:,} were assigned, "
         f"{numbers.arrived.control.tasks:,} and {numbers.arrived.treated.tasks:,} have an outcome",
-        SCORED: f"scores are missing more often in one variant: {_scored(numbers.arrived)} of what completed has one",
+        SCORED: f"scores are missing more often in one variant: {_scored(numbers.closed)} of what completed has one",
         UNROUTED: f"the callers do not route: {numbers.unrouted:,} tasks of the challenger's never reached it",
     }
     return tuple(Reason(rule, texts[rule]) for rule in sorted(numbers.alarms))

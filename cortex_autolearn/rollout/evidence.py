@@ -283,18 +283,19 @@ class Evidence:
         self._arrived[treated].put(standing, sign)
         if task.closed or not self._patient:
             self._completion_down.put(value, treated, probability, sign)
-        if completed:
-            scored = 0.0 if quality is None else 1.0
-            self._scored_up.put(scored, treated, probability, sign)
-            self._scored_down.put(scored, treated, probability, sign)
-            if quality is not None:
-                self._quality_down.put(quality, treated, probability, sign)
+        if completed and quality is not None:
+            self._quality_down.put(quality, treated, probability, sign)
         if duration_s is not None:
             self._duration_down.put(speed(duration_s), treated, probability, sign)
         if task.closed:
             self._closed[treated].put(standing, sign)
             self._completion_up.put(value, treated, probability, sign)
             self._returned_down.put(1.0 if standing.returned else 0.0, treated, probability, sign)
+            if completed:
+                # Until then a score may come: one that a judge has not given yet is not missing.
+                scored = 0.0 if quality is None else 1.0
+                self._scored_up.put(scored, treated, probability, sign)
+                self._scored_down.put(scored, treated, probability, sign)
             if completed and quality is not None:
                 self._quality_up.put(quality, treated, probability, sign)
 
@@ -335,8 +336,8 @@ class Evidence:
         policy = self._policy
         # Scores are missing more often in one variant only where some are missing, and both have completed something:
         # else the evidence is the assignment's chance (`b` is 0.9 without a history).
-        both = all(one.completed for one in self._arrived)
-        some = any(one.scored < one.completed for one in self._arrived)
+        both = all(one.completed for one in self._closed)
+        some = any(one.scored < one.completed for one in self._closed)
         if (
             both
             and some

@@ -217,8 +217,8 @@ class Block:
         return gain, np.where(np.minimum(*known) > 1, bound, np.inf)
 
     def _alarms(self) -> Flags:
-        policy, arrived = self._policy, self._arrived
-        done = arrived._replace(counts=arrived.counts & arrived.completed)
+        policy, arrived, closed = self._policy, self._arrived, self._closed
+        done = closed._replace(counts=closed.counts & closed.completed)
         bar = log(policy.scoring_evidence)
         rings = self._share(done, done.scored, "scored", bar, up=True)
         rings |= self._share(done, done.scored, "scored", bar, up=False)
