@@ -220,6 +220,22 @@ class TestDeploying:
         assert len(one.trainer.endpoints()) == 1
         assert one.phase() == "testing"
 
+    def test_what_the_routes_name_is_not_torn_down(self, one: Town) -> None:
+        """A kill after the decision, before the routes: the model answers until nobody is sent to it any more."""
+        one.until(lambda: one.phase() == "testing", most=2)
+        routes = one.root / layout.ROUTES
+        before = routes.read_bytes()
+        one.rollout.rollback(MASTER, **ME)
+        routes.write_bytes(before)  # as the killed process left it
+        one.restart()
+        one.run()
+        assert len(one.trainer.endpoints()) == 1
+        only_routes_to(one, CHAMPION)
+        one.clock.advance(60)
+        assert one.rollout.is_waiting()
+        one.run()
+        assert one.trainer.endpoints() == []
+
     def test_the_next_model_waits_for_the_test_that_runs(self, one: Town) -> None:
         """One test a master at a time."""
         one.skills |= {MODEL: WORSE, SECOND: WORSE}

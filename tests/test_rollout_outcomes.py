@@ -139,6 +139,13 @@ class TestSilver:
         }
         assert seen == {50: True, 100: False, 199: False, 200: True, 299: True, 300: False, 10**9: False}
 
+    def test_a_clock_that_was_set_back_loses_no_outcome(self) -> None:
+        """Read before the test began, by a clock that is wrong, it is an outcome of the test all the same, once."""
+        found = of_silver(record("b", created_us=START + 50, completed_us=START + 90), TEST, START - 10**9)
+        assert isinstance(found, Finished)
+        assert (found.outcome.assigned_us, found.outcome.at_us) == (START, START)
+        assert of_silver(record("b", created_us=START - 50, completed_us=START + 90), TEST, START - 10**9) is None
+
     def test_nothing_lies_in_the_future(self) -> None:
         """A creation or completion that has not come yet counts as now."""
         found = of_silver(record("b", created_us=NOW + 5, completed_us=NOW * 2), TEST, NOW)

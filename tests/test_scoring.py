@@ -10,8 +10,10 @@ from judge_support import Desk, Run, unscored
 from support import NOW, check_state, events, good, objects, quick_folder
 
 from cortex_autolearn.collect import tally
+from cortex_autolearn.collect.session import Session
+from cortex_autolearn.collect.tally import Tally
 from cortex_autolearn.model import instants, layout
-from cortex_autolearn.model.judge_policy import MasterRubric
+from cortex_autolearn.model.judge_policy import JudgePolicy, MasterRubric
 from cortex_autolearn.model.judgement import Ask, Judgement, Refusal, Usage
 from cortex_autolearn.model.judging import Label
 from cortex_autolearn.model.policy import GatePolicy
@@ -271,6 +273,17 @@ class TestLabels:
             desk.put("b.jsonl", unscored("t"))
             assert desk.settle()["high_quality"] == 1
 
+    def test_a_label_counts_though_the_outcome_was_lost(self, root: Path) -> None:
+        """Writing a lost line again is no decision: the task still meets the rule, with the label that came meanwhile."""
+        with desk_with(root, ScriptedJudge(fine)) as desk:
+            desk.put("a.jsonl", good("t"))
+            desk.settle()
+            label(desk, "t", 1)
+            for path in desk.outcomes.rglob("*.jsonl"):
+                path.unlink()
+            assert desk.collect()["withdrawn"] == 1
+            assert objects(desk.outcomes) == []
+
     def test_lost_outcomes_come_back_with_the_score_that_counts(self, root: Path) -> None:
         """A removed file is written again from silver, which does not hold it."""
         with desk_with(root, ScriptedJudge(fine)) as desk:
@@ -414,6 +427,43 @@ class TestMoney:
             for _ in range(40):
                 desk.score()
             assert len(desk.scores()) == 30  # they cost nothing in the end
+
+    def test_an_answer_that_cannot_be_stored_is_paid_for_all_the_same(self, root: Path) -> None:
+        """The disk fills up over it: what it cost counts for the budget, and its task is asked about again."""
+        size: list[int] = []
+
+        def full(ask: Ask) -> Judgement:
+            if not size:
+                with desk.store.write() as transaction:
+                    size.append(1)
+                    transaction.connection.execute("PRAGMA max_page_count = 1")  # no page more than there are
+            return fine(ask)._replace(rationale="x" * 20_000)
+
+        judge = ScriptedJudge(full, usage=Usage(1_000, 0, 0, 100))
+        with desk_with(root, judge, batch_min=100) as desk:
+            self.fill(desk, 3)
+            with pytest.raises(BoundaryError, match="full"):
+                desk.score()
+            with desk.store.write() as transaction:
+                transaction.connection.execute("PRAGMA max_page_count = 1000000")
+            assert len(judge.asked) == 1
+            desk.score()
+            assert len(judge.asked) == 4
+            assert desk.spent()["cost"] >= 4 * 150
+            assert len(desk.scores()) == 3
+
+    def test_what_was_not_committed_is_not_counted(self, root: Path) -> None:
+        """The run's numbers are those of its transactions: what was taken back is told of once, when it is done again."""
+        with desk_with(root, ScriptedJudge(fine)) as desk:
+            asking = desk.scorer.asking()
+            session = Session(desk.store, desk.clock, JudgePolicy(), ScriptedJudge(fine), asking, Run(), Tally(), None)
+            with session.write():
+                session.tally.scored += 1
+            with pytest.raises(ZeroDivisionError), session.write():
+                session.tally.scored += 1
+                session.tally.redactions["token"] += 1
+                _ = 1 / 0
+            assert session.tally == Tally(scored=1)
 
     def test_a_limit_of_tasks_is_kept(self, root: Path) -> None:
         """In batches and one by one."""

@@ -85,6 +85,26 @@ class TestAppending:
         assert (root / OTHER).read_bytes() == b"first\n"
         assert events(root) == []
 
+    def test_what_was_not_committed_is_cut_at_once(self, root: Path, store: Store) -> None:
+        """A file that nobody appends to any more does not keep the lines of a transaction that failed until a restart."""
+        with store.write() as transaction:
+            transaction.append(FILE, b"one\n")
+        with pytest.raises(CutOffError), store.write() as transaction:
+            transaction.append(FILE, b"never\n")
+            transaction.append(OTHER, b"never\n")
+            raise CutOffError
+        assert (root / FILE).read_bytes() == b"one\n"
+        assert not (root / OTHER).exists()
+
+    def test_what_cannot_be_taken_back_hides_no_cause(self, root: Path, store: Store) -> None:
+        """Whoever fails hears why, though the file that it had written is in nobody's reach any more."""
+        with pytest.raises(CutOffError), store.write() as transaction:
+            transaction.stage(FILE, [b"never\n"])
+            (temporary,) = (root / FILE).parent.glob(".*.tmp")
+            temporary.unlink()
+            temporary.mkdir()  # which cannot be unlinked
+            raise CutOffError
+
     def test_what_was_not_committed_is_cut_when_the_state_is_opened(self, root: Path, store: Store) -> None:
         """Nobody needs to append to that very file: a reader of it sees no line that was never committed."""
         with store.write() as transaction:

@@ -163,7 +163,7 @@ class Batches:
         session = self._session
         terms = session.terms(batch.model, is_batch=True, day=_day_of(batch))
         by_number = {number_of(result.key, batch.token) or 0: result for result in results}
-        with self._store.write() as transaction:
+        with session.write() as transaction:
             for number, item in transaction.sent(by_number).items():
                 if item.batch == batch.token:  # else it was booked before
                     booking.book(transaction, item, by_number[number], terms, session.now_us, session.tally)
@@ -174,7 +174,7 @@ class Batches:
         session = self._session
         terms = session.terms(batch.model, is_batch=True, day=_day_of(batch))
         while True:
-            with self._store.write() as transaction:
+            with session.write() as transaction:
                 rest = transaction.sent_in(batch.token, _BOOKED_AT_ONCE)
                 for item in rest:
                     self._give_up(transaction, item, terms, is_lost=state == "lost")

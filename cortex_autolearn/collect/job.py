@@ -187,6 +187,8 @@ class _Step:
         tally, policy = self._tally, self._policy
         verdict_of, rejected = gate.verdict, tally.rejected
         outranked = self._transaction.outranked([row.id for row in rows])
+        if rows and self._transaction.to_regate(1):
+            self._transaction.regated(row.task_id for row in rows if row.id not in outranked)
         rows = self._with_scores(rows, outranked)
         kept: list[int] = []
         failed: list[str] = []
@@ -210,8 +212,6 @@ class _Step:
         if not rows or not self._transaction.has_scores():
             return rows
         standing = {row.task_id: row for row in rows if row.id not in outranked}
-        if self._transaction.to_regate(1):
-            self._transaction.regated(standing)
         labels, judged = self._transaction.labels_of(standing), self._transaction.judged(standing)
         unsure = [standing[one].id for one in judged.keys() - labels.keys() if standing[one].quality is None]
         lines = {line.task_id: line for line in self._transaction.lines(unsure)} if unsure else {}

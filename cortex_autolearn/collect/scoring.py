@@ -228,7 +228,7 @@ class Scorer:
         """Let the tasks wait again whose single call was under way when its process was killed."""
         terms = session.terms(self._policy.model, is_batch=False)
         while True:
-            with self._store.write() as transaction:
+            with session.write() as transaction:
                 lost = transaction.sent_alone(_LOST_AT_ONCE)
                 for item in lost:
                     booking.lose(transaction, item, _LOST, terms, session.tally)

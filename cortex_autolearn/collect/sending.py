@@ -96,7 +96,7 @@ class Sender:
             most = self._most(question, is_batch=True)
             if most > left or (size > _BATCH_BYTES and asks):
                 if most > left and not asks:
-                    with current.store.write() as transaction:
+                    with current.write() as transaction:
                         current.hold(transaction, allowed, most)
                 break
             self._ready.popleft()
@@ -115,14 +115,18 @@ class Sender:
         current = self._session
         asks = self._begin_each(token, begun, failures)
         total = current.tally.sent + self._left()
+        is_answered = False
         try:
             answers = current.judge.ask(asks, model=self._policy.model, concurrency=self._policy.concurrency)
             async with aclosing(answers) as results:
                 async for result in results:
+                    is_answered = True
                     self._book(result, token, begun)
+                    is_answered = False
                     current.run.progress(current.tally.sent - len(begun), max(total, current.tally.sent))
         except BoundaryError as error:
-            self._return(begun, error)
+            # Where the state refused an answer, that answer is charged, and so may be those that are under way.
+            self._return(begun, is_free=not is_answered and (not isinstance(error, JudgeBusyError) or error.is_free))
             raise
         if failures:
             raise failures[0]
@@ -143,7 +147,7 @@ class Sender:
         """Note that a task is sent; False where a budget has no room for it."""
         current = self._session
         most = self._most(question, is_batch=False)
-        with current.store.write() as transaction:
+        with current.write() as transaction:
             allowed = budgets(transaction, self._policy, current.today)
             if not money.allows(allowed, most):
                 current.hold(transaction, allowed, most)
@@ -157,18 +161,17 @@ class Sender:
         number = number_of(result.key, token)
         assert number is not None, "an answer bears the key of its ask"
         terms = current.terms(self._policy.model, is_batch=False)
-        with current.store.write() as transaction:
+        with current.write() as transaction:
             for item in transaction.sent([number]).values():
                 booking.book(transaction, item, result, terms, current.now_us, current.tally)
             current.count(transaction)
         begun.discard(number)
 
-    def _return(self, begun: set[int], error: BoundaryError) -> None:
-        """Let the tasks wait again whose calls the error ended; an error that was answered is charged with nothing."""
+    def _return(self, begun: set[int], *, is_free: bool) -> None:
+        """Let the tasks wait again whose calls an error ended; an error that was answered is charged with nothing."""
         current = self._session
-        is_free = not isinstance(error, JudgeBusyError) or error.is_free
         terms = current.terms(self._policy.model, is_batch=False)
-        with current.store.write() as transaction:
+        with current.write() as transaction:
             for item in transaction.sent(begun).values():
                 if is_free:
                     transaction.retry_item(item, "", is_attempt=False)
@@ -182,7 +185,7 @@ class Sender:
         """Return the next question about a task that waits, each of which comes once; None where there is no more."""
         while not self._ready:
             # In a transaction, so that silver stays as it is meanwhile.
-            with self._session.store.write() as transaction:
+            with self._session.write() as transaction:
                 items = transaction.waiting_items(self._after, _PREPARED_AT_ONCE)
                 for prepared in self._session.asking.prepare(transaction, items):
                     self._settle(transaction, prepared)

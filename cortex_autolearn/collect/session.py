@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cortex_autolearn.collect import money, tally
@@ -12,7 +13,7 @@ from cortex_autolearn.model import instants
 from cortex_autolearn.model.judging import MICRO_USD
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cortex_autolearn.collect.asking import Asking
     from cortex_autolearn.collect.needs import ScoringReading, ScoringRun, ScoringStore, ScoringTransaction
@@ -67,6 +68,17 @@ class Session:
         """Return on which terms a model is asked today, or was on a day (YYYYMMDD)."""
         price = money.price_of(model, self.today if day is None else day, self.policy.prices)
         return Terms(model, price, is_batch, self.policy.max_attempts)
+
+    @contextmanager
+    def write(self) -> Iterator[ScoringTransaction]:
+        """Run a transaction that the tally belongs to: what was not committed is not counted either."""
+        before = replace(self.tally, redactions=self.tally.redactions.copy())
+        try:
+            with self.store.write() as transaction:
+                yield transaction
+        except BaseException:
+            vars(self.tally).update(vars(before))
+            raise
 
     def count(self, transaction: ScoringTransaction) -> None:
         """Note in a transaction what the run has done by then."""

@@ -17,7 +17,7 @@ from cortex_autolearn.model.training_jobs import Endpoint
 from cortex_autolearn.ports import BackendError, BoundaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from cortex_autolearn.model.experiments import EndpointRow
     from cortex_autolearn.model.trainings import Model
@@ -30,6 +30,9 @@ LOOK_S: Final = 3_600
 """What is ready, or could not be had for a model that serves, is asked about this often."""
 DEADLINE_S: Final = 86_400
 """An endpoint that is not ready after so long is given up."""
+
+_REJECTED: Final = frozenset({"roll_back", "retire"})
+"""How tests end whose model was worse."""
 
 
 class Endpoints:
@@ -46,8 +49,13 @@ class Endpoints:
         self._clock = clock
         self._trainers = trainers
 
-    def tend(self, run: RunHandle) -> bool:
-        """Bring every endpoint as far as its backend is; tell whether anything changed."""
+    def tend(self, run: RunHandle, routed: Collection[str] = ()) -> bool:
+        """Bring every endpoint as far as its backend is; tell whether anything changed.
+
+        Arguments:
+            run: is told of backends that do not answer.
+            routed: versions that callers are still sent to, whatever the state says: their endpoints stay for now.
+        """
         changed = self._intend()
         with self._store.read() as reading:
             rows, wanted = reading.endpoints(), wanted_models(reading)
@@ -56,7 +64,7 @@ class Endpoints:
             try:
                 if row.model_id in wanted:
                     changed |= self._prepare(row, models[row.model_id], run)
-                else:
+                elif row.model_id not in routed:
                     changed |= self._end(row, models[row.model_id])
             except BoundaryError as error:
                 run.trouble(error)
@@ -120,6 +128,12 @@ class Endpoints:
         # The answer to an earlier call may have been lost: under its token the same endpoint comes back.
         seen = trainer.deploy(model.ref, row.token) if row.seen is None else row.seen
         trainer.teardown(seen)
+        forget = getattr(trainer, "forget", None)
+        if forget is not None:
+            with self._store.read() as reading:
+                is_rejected = _is_rejected(reading, row.model_id)
+            if is_rejected:
+                forget(model.ref)
         with self._store.write() as transaction:
             transaction.drop_endpoint(row.number)
         return True
@@ -149,6 +163,15 @@ class Endpoints:
 def _pause_s(row: EndpointRow) -> int:
     """Return after how many seconds to ask again about what is wanted."""
     return POLL_S if row.seen is None or row.seen.state == "creating" else LOOK_S
+
+
+def _is_rejected(reading: RolloutReading, model_id: str) -> bool:
+    """Tell whether a model was found worse wherever it was tested, never served by default, and is not waited for."""
+    if any(queued.model_id == model_id for queued in reading.deploy_queue()):
+        return False
+    tests = [test for test in reading.experiments() if model_id in {test.a, test.b}]
+    endings = {test.ending if test.model == model_id and test.kind == "test" else None for test in tests}
+    return bool(endings) and endings <= _REJECTED
 
 
 def wanted_models(reading: RolloutReading) -> set[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from cortex_autolearn.model import instants, layout
+from cortex_autolearn.model import instants, layout, routing
 from cortex_autolearn.model.experiments import Held
 from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.rollout import files as documents
@@ -79,7 +79,7 @@ class Rollout:
         self._deployer.offer(run, counts)
         for _ in range(_ROUNDS):
             changed = self._deployer.begin(counts)
-            changed |= self._endpoints.tend(run)
+            changed |= self._endpoints.tend(run, self._routed())
             changed |= self._deployer.start(counts)
             if changed:
                 self.show()  # traffic moves before anything else takes time
@@ -112,6 +112,19 @@ class Rollout:
         """Return the masters of which a test or a watch runs, or is paused, and since when."""
         with self._store.read() as reading:
             return reading.masters_under_test()
+
+    def _routed(self) -> set[str]:
+        """Return the versions that callers are sent to by the routes as they are written.
+
+        After a kill, or while the disk refuses, these are behind the state.
+        """
+        try:
+            found = read(self._files, layout.ROUTES)
+            routes = {} if found is None else routing.routes_of(found)
+        except (BoundaryError, ValueError):
+            return set()  # nobody can read it, and this run writes it anew
+        arms = [arm for route in routes.values() for arm in (route.champion, route.challenger)]
+        return {arm.version for arm in arms if arm is not None}
 
     def show(self) -> int:
         """Write what follows from the state; return how many files were."""

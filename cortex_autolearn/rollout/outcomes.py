@@ -101,6 +101,7 @@ def of_silver(record: Record, test: Experiment, now_us: int) -> Reading | None:
         test: the test; where it has ended, what was created before its end still counts as its own.
         now_us: the instant at which it is read: nothing counts as later.
     """
+    now_us = max(now_us, test.started_us)  # it is read after the test began, even by a clock that was set back since
     begun_us = min(now_us, _begun_us(record, now_us))
     if begun_us < test.started_us or is_paused(test, begun_us) or (test.ended_us or begun_us) < begun_us:
         return None

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from cortex_autolearn.adapters import files
-from cortex_autolearn.ports import OutputDamagedError
+from cortex_autolearn.ports import BoundaryError, OutputDamagedError
 
 if TYPE_CHECKING:
     import sqlite3
@@ -86,14 +86,7 @@ class Outputs:
     def cut_back(self) -> None:
         """Cut every output file back to its committed length."""
         for relative, length in self._connection.execute("SELECT path, length FROM outputs").fetchall():
-            if self._tree.size(relative) > length:
-                path = self._tree.path(relative)
-                with files.wrap("cut back", path):
-                    opened = os.open(path, _FLAGS)
-                    try:
-                        os.ftruncate(opened, length)
-                    finally:
-                        os.close(opened)
+            self._cut(relative, length)
 
     def sync(self) -> None:
         """Make every appended byte durable and note the new lengths in the transaction."""
@@ -116,14 +109,25 @@ class Outputs:
                 os.close(opened)
 
     def abandon(self) -> None:
-        """Remove what was staged by a transaction that did not commit."""
+        """Take back what a transaction wrote that did not commit, as far as the disk allows.
+
+        What it does not allow is no harm: nothing of it was committed, and the next append or opening cuts it. But a
+        file of a day that is over may wait long for either, and others who read it would meet lines that never counted.
+        """
+        appended = list(self._lengths)
         self.close()
         # A commit that failed may yet have happened: what the state names is needed.
         rows = self._connection.execute("SELECT staged FROM outputs WHERE staged IS NOT NULL")
         named = {name for (name,) in rows}
         for temporary in self._staged:
             if temporary.name not in named:
-                temporary.unlink(missing_ok=True)
+                with suppress(OSError):
+                    temporary.unlink()
+        for relative in appended:
+            length = self._committed(relative)
+            if length is not None:
+                with suppress(BoundaryError):
+                    self._cut(relative, length)
 
     def publish(self) -> None:
         """Rename every staged file to its place, this transaction's and those of a killed process."""
@@ -146,6 +150,16 @@ class Outputs:
             files.fsync_dir(path.parent)
         with self._connection:
             self._connection.execute("UPDATE outputs SET staged = NULL WHERE staged IS NOT NULL")
+
+    def _cut(self, relative: str, length: int) -> None:
+        if self._tree.size(relative) > length:
+            path = self._tree.path(relative)
+            with files.wrap("cut back", path):
+                opened = os.open(path, _FLAGS)
+                try:
+                    os.ftruncate(opened, length)
+                finally:
+                    os.close(opened)
 
     def _committed(self, relative: str) -> int | None:
         row = self._connection.execute("SELECT length FROM outputs WHERE path = ?", (relative,)).fetchone()
