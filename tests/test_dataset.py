@@ -18,7 +18,8 @@ from cortex_autolearn.model.training import Example, Member
 from cortex_autolearn.training import dataset
 from cortex_autolearn.training.dataset import Bounds, Candidate, HeldOut, Selection, balanced, select
 from cortex_autolearn.training.leakage import leaks
-from cortex_autolearn.training.nearness import Nearness, Rarity, Words, normalised
+from cortex_autolearn.training.nearness import CROWDED, Nearness, Words, normalised
+from cortex_autolearn.training.rare import Rarity
 
 if TYPE_CHECKING:
     from array import array
@@ -71,12 +72,13 @@ class Search:
         self.triples = [words.triples(normalised(text)) for text in texts]
         for triples in self.triples:
             rarity.count(triples)
-        nearness = Nearness(threshold, rarity, self.triples.__getitem__)
+        nearness = Nearness(threshold, rarity, self.triples.__getitem__, expected=len(texts))
         self.found: list[int | None] = []
         for number, triples in enumerate(self.triples):
-            self.found.append(nearness.near(triples))
+            sketch = nearness.sketch(triples)
+            self.found.append(nearness.near(sketch))
             if self.found[-1] is None:
-                nearness.keep(number, triples)
+                nearness.keep(number, sketch)
 
 
 class TestNormalised:
@@ -235,6 +237,13 @@ class TestSelect:
             "t3": dataset.NEAR_VALIDATION,
         }
 
+    def test_who_cannot_be_told_from_the_others_is_left_out(self) -> None:
+        """Of whatever split: what may be near to a validation example is not trained on, whoever it is near to."""
+        candidates = [candidate("t"), candidate("like all", when_us=-1), candidate("v", is_validation=True)]
+        selection = select(candidates, lambda number: CROWDED if number == 1 else None, NOBODY, BOUNDS)
+        assert chosen(candidates, selection) == ({"t"}, {"v"})
+        assert selection.dropped == [dataset.Dropped("like all", False, dataset.TOO_MANY_ALIKE)]
+
     @pytest.mark.parametrize("by", ["task", "plain", "masked"])
     def test_what_was_in_validation_once_is_never_trained_on(self, by: str) -> None:
         """Not the task, should its split ever change, and not its input in another task."""
@@ -390,6 +399,15 @@ class TestLeaks:
         train = lines("something else", "look  at the LOGIN code", long.replace("w7 ", "x "), "???", "!!!", "and more")
         found = leaks(lambda: train, lambda: validation, 0.8, Shelf())
         assert list(found) == [1, 2, 3]
+
+    def test_it_looks_as_long_as_it_takes(self) -> None:
+        """Among hundreds that are all alike the one that is near is found, and the others are not taken for it."""
+        draw = random.Random(1)
+        phrases = [[f"a{place} b c d", f"e{place} f g h"] for place in range(30)]
+        texts = [[draw.choice(pair) for pair in phrases] for _ in range(300)]
+        near = [*texts[7][:-1], "quite another end"]
+        validation, train = (lines(*map(" ".join, some)) for some in (texts[:200], [*texts[200:], near]))
+        assert list(leaks(lambda: train, lambda: validation, 0.8, Shelf())) == [100]
 
     def test_clean_splits_have_none(self) -> None:
         """Duplicates within one split are no leak."""

@@ -23,6 +23,7 @@ from cortex_autolearn.model.training_policy import DatasetPolicy, MasterPrompt, 
 from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.settings import Settings
 from cortex_autolearn.training import dataset, frozen
+from cortex_autolearn.training.bands import METHOD
 from cortex_autolearn.training.build import Builder, Built, NothingToBuildError
 
 if TYPE_CHECKING:
@@ -220,6 +221,7 @@ class TestWhatItHolds:
             assert sum(manifest.by_master[split].values()) == manifest.counts[split]
             assert sum(manifest.by_task_type[split].values()) == manifest.counts[split]
         assert manifest.tokens["train"] == built.row.tokens > 0
+        assert manifest.configuration["near_duplicate_method"] == METHOD
         assert manifest.leakage["remaining"] == 0
 
     def test_only_committed_bytes_are_read(self, bench: Bench) -> None:

@@ -27,7 +27,8 @@ from cortex_autolearn.training.chosen import Chosen
 from cortex_autolearn.training.dataset import Bounds, HeldOut, Selection
 from cortex_autolearn.training.gather import Gathered, Kept, Outcomes
 from cortex_autolearn.training.leakage import leaks
-from cortex_autolearn.training.nearness import Nearness, Rarity
+from cortex_autolearn.training.nearness import Nearness, method
+from cortex_autolearn.training.rare import Rarity
 from cortex_autolearn.training.scratch import Scratch, Triples
 
 if TYPE_CHECKING:
@@ -316,6 +317,7 @@ class Builder:
         own = {one.master: redact(one.prompt).text for one in self._policy.system_prompts}
         return {
             **bounds._asdict(),
+            "near_duplicate_method": method(),
             "system_prompt": redact(self._training.system_prompt).text,
             "system_prompts": own,
         }
@@ -347,13 +349,14 @@ class _Progress:
 
 
 def _select(gathered: Gathered, held_out: HeldOut, bounds: Bounds, steps: _Progress) -> Selection:
-    nearness = Nearness(bounds.near_duplicate_threshold, gathered.rarity, gathered.triples)
+    threshold, expected = bounds.near_duplicate_threshold, len(gathered.candidates)
+    nearness = Nearness(threshold, gathered.rarity, gathered.triples, expected=expected)
 
     def near(number: int) -> int | None:
-        triples = gathered.triples(number)
-        other = nearness.near(triples)
+        sketch = nearness.sketch(gathered.triples(number))
+        other = nearness.near(sketch)
         if other is None:
-            nearness.keep(number, triples)
+            nearness.keep(number, sketch)
         return other
 
     selection = dataset.select(gathered.candidates, near, held_out, bounds, lambda done, _total: steps.at(done))

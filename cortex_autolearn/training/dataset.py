@@ -9,7 +9,8 @@ The rules, in the order in which they apply; the first that speaks against an ou
    whose question or answer is nothing but what was masked, or that is longer than a limit.
 2. Held out. What was in a validation split once is never trained on: not the task, and not its input in another task.
 3. Duplicates. Of equal normalised inputs, and of near ones, one stays: validation goes before training, the newest
-   before older ones. So no input of the training split is that of a validation example, or near to one.
+   before older ones. So no input of the training split is that of a validation example, or near to one. Neither is one
+   kept that is so much like so many others that nobody can say in time.
 4. Share. In the training split no master, and no task type, has more than ``max_share`` of the examples. A master that
    has more loses the oldest of the task types it has most of, and a type those of its masters, until it holds for the
    set as it then is: so what is rare stays. Of g that are left one may always have 1/g, as less could not hold. (Tasks
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from cortex_autolearn.model.training import DatasetSplit, Example, Member
+from cortex_autolearn.training.nearness import CROWDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -45,6 +47,7 @@ SAME_AS_VALIDATION: Final = "Same input as a validation example"
 NEAR_VALIDATION: Final = "Near to a validation example"
 DUPLICATE: Final = "Duplicate"
 NEAR_DUPLICATE: Final = "Near duplicate"
+TOO_MANY_ALIKE: Final = "Too many alike"
 OVER_SHARE: Final = "Over max_share"
 OVER_MAXIMUM: Final = "Over the maximum"
 
@@ -59,6 +62,7 @@ REASONS: Final = (
     NEAR_VALIDATION,
     DUPLICATE,
     NEAR_DUPLICATE,
+    TOO_MANY_ALIKE,
     OVER_SHARE,
     OVER_MAXIMUM,
 )
@@ -169,7 +173,7 @@ def select(
     Arguments:
         candidates: all that may be chosen, in any order: the same ones give the same selection.
         near: called with the number of each candidate that is no exact duplicate, validation first; returns the
-            number of the earlier one it is near to, or None, and then remembers it.
+            number of the earlier one it is near to, ``CROWDED``, or None, and then remembers it.
         held_out: what was in a validation split once.
         bounds: the limits.
         progress: called with what is done and what there is to do.
@@ -188,6 +192,8 @@ def select(
         other = near(number) if same is None else same
         if other is None:
             kept["validation" if one.is_validation else "train"].append(number)
+        elif other == CROWDED:
+            dropped.append(Dropped(one.task_id, one.is_validation, TOO_MANY_ALIKE))
         else:
             reason = _likeness(one, candidates[other], is_same=same is not None)
             dropped.append(Dropped(one.task_id, one.is_validation, reason, candidates[other].task_id))

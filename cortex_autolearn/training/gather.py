@@ -21,7 +21,8 @@ from cortex_autolearn.redact import redact
 from cortex_autolearn.training import dataset, frozen
 from cortex_autolearn.training.cost import example_tokens
 from cortex_autolearn.training.dataset import Bounds, Candidate, Dropped
-from cortex_autolearn.training.nearness import Rarity, Words, normalised
+from cortex_autolearn.training.nearness import Words, normalised
+from cortex_autolearn.training.rare import Rarity
 from cortex_autolearn.training.scratch import Scratch, Triples
 
 if TYPE_CHECKING:

@@ -1,16 +1,21 @@
-"""Texts that are nearly alike, found exactly and without comparing each with each.
+"""Texts that are nearly alike, found without comparing each with each.
 
-Two texts are as near as their word triples: the number they share over the number of all (Jaccard). The search is the
-*prefix filter* of set similarity joins (Chaudhuri, Ganti and Kaushik 2006; Bayardo, Ma and Srikant 2007): order the
-triples of a text from the rarest to the commonest; two texts of nearness ``t`` or more must share one among their first
-``n - ceil(t n) + 1``. So only texts that share something rare are compared at all, and no pair is missed.
+Two texts are as near as their word triples: the number they share over the number of all (Jaccard). Whether two are
+near is always counted, on their whole triples; who is compared at all is found in two ways:
 
-In a fleet that is decisive. Tasks made from one template share most of their words; MinHash with LSH gives each of them
-every other as a candidate, and still misses a pair now and then. Here they meet only where their few own words meet.
-Chance has no part in it: the same texts in the same order give the same answer.
+1. ``bands``: MinHash signatures. Texts of their own words, or of stock sentences in any mixture, have few candidates. A
+   pair at the threshold is missed once in 10^8, a nearer one less often.
+2. ``rare``: where signatures name too many, as among tasks of one template, which share most of their words with every
+   other, the texts that share something rare. Misses nothing.
 
-Memory: about eight bytes for each rare triple of a text that was kept, and a table of counts. The triples themselves
-stay wherever the caller keeps them.
+Bands are given up after a few steps, and for the rest steps are counted: each text brings more than most texts need,
+what is left over is saved up for the others, and there are no more. So the work grows with the number of texts and no
+faster, whatever they are. A text for which the steps do not last is ``CROWDED``: among thousands so like it, with so
+little of its own, that nobody can say in time whether it is near to one of them. Who keeps it out has no near pair.
+
+Memory: 200 bytes for each text that was kept for the bands, about 80 where rare triples are needed, and two tables. The
+triples themselves stay wherever the caller keeps them. The same texts in the same order give the same answer, in every
+process and on every machine.
 """
 
 from __future__ import annotations
@@ -18,28 +23,40 @@ from __future__ import annotations
 import re
 import unicodedata
 from array import array
-from math import ceil, floor
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
+from cortex_autolearn.training.rare import SLACK, Rare, Rarity
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+CROWDED: Final = -1
+"""Instead of a key: it could not be told in time whether a text is near to one that was kept."""
 
 
 _WORD: Final = re.compile("[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7af\uf900-\ufaff]|[^\\W_]+")
 """A run of letters and digits; of scripts that are written without blanks, each sign."""
 _TOGETHER: Final = 3
 _CODES_KEPT: Final = 50_000
-_SMALLEST_TABLE: Final = 1 << 12
-_LARGEST_TABLE: Final = 1 << 22
-_SLACK: Final = 1e-9
-"""Against the last bit of a product: 0.8 * 10 is not to become 9 when it is rounded up."""
+_FEW_STEPS: Final = 160
+_FEW: Final = 24
+"""With more steps or more candidates than that, bands are no help."""
+_SAVED: Final = 400
+"""The steps of so many texts can be saved up, and are there from the beginning."""
 
 
 def normalised(text: str) -> str:
     """Return a text as duplicates are told by it: compatibility forms, case and white space made one."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(unicodedata.normalize("NFKC", folded).split())
+
+
+def method() -> str:
+    """Return what names this way to find near texts: when it changes, so may what is found, if by a hair."""
+    from cortex_autolearn.training.bands import METHOD  # noqa: PLC0415 - the one door to rensa
+
+    return METHOD
 
 
 class Words:
@@ -74,25 +91,15 @@ class Words:
         return array("q", sorted(set(map(hash, zip(numbers, numbers[1:], numbers[2:], strict=False)))))
 
 
-class Rarity:
-    """How often triples occur: roughly, in a table of fixed size. It only orders them, so no answer depends on it.
+class Sketch:
+    """A text as it is compared: its triples, where the bands of its signature belong, and what is rare if known."""
 
-    Arguments:
-        expected: how many triples will be counted, about; sets the size of the table.
-    """
+    __slots__ = ("places", "rare", "triples")
 
-    def __init__(self, expected: int) -> None:
-        size = _SMALLEST_TABLE
-        while size < _LARGEST_TABLE and size < 2 * expected:
-            size *= 2
-        self.mask: Final = size - 1
-        self.counts: Final = array("I", bytes(4 * size))
-
-    def count(self, triples: array[int]) -> None:
-        """Count the triples of one text."""
-        counts, mask = self.counts, self.mask
-        for triple in triples:
-            counts[triple & mask] += 1
+    def __init__(self, triples: array[int], places: list[int]) -> None:
+        self.triples = triples
+        self.places = places
+        self.rare: list[tuple[int, int]] | None = None
 
 
 class Nearness:
@@ -102,79 +109,97 @@ class Nearness:
         threshold: from which nearness on two texts are near, above 0 and at most 1.
         rarity: has counted the triples of every text that will be kept or asked about.
         load: returns the triples of a text that was kept, by its key.
+        expected: how many texts will be kept, about; no answer depends on it.
+        seed: of the signatures; another one misses other pairs.
+        patience: how many steps each text brings, of 0.1 µs or so; with ``inf`` none is ever ``CROWDED``.
     """
 
-    def __init__(self, threshold: float, rarity: Rarity, load: Callable[[int], array[int]]) -> None:
+    def __init__(  # noqa: PLR0913 - how texts are compared, each by its name
+        self,
+        threshold: float,
+        rarity: Rarity,
+        load: Callable[[int], array[int]],
+        *,
+        expected: int,
+        seed: int = 1,
+        patience: float = 5_000,
+    ) -> None:
+        from cortex_autolearn.training.bands import Bands  # noqa: PLC0415 - the one door to rensa
+
         self._threshold = threshold
         self._rarity = rarity
         self._load = load
-        self._heads = array("i", [-1]) * (rarity.mask + 1)
-        self._next = array("i")
-        self._holder = array("i")
+        self._patience = patience
+        self._credit = _SAVED * patience
+        self._bands = Bands(threshold, expected, seed)
+        self._rare: Rare | None = None
         self._keys = array("q")
         self._sizes = array("i")
-        self._rests = array("i")
-        """Of each text: how many of its triples come after its rare ones."""
 
-    def near(self, triples: array[int]) -> int | None:
-        """Return the key of the text that was kept first of those near to one; None when there is none."""
-        size = len(triples)
-        if not size:
+    def sketch(self, triples: array[int]) -> Sketch:
+        """Return a text as it is compared."""
+        return Sketch(triples, self._bands.places(triples) if triples else [])
+
+    def keep(self, key: int, sketch: Sketch) -> None:
+        """Let texts that are asked about from now on be compared with this one."""
+        if not sketch.triples:
+            return
+        self._keys.append(key)
+        self._sizes.append(len(sketch.triples))
+        self._bands.keep(sketch.places)
+        if self._rare is not None:
+            self._rare.keep(len(sketch.triples), sketch.rare or self._rare.of(sketch.triples))
+
+    def near(self, sketch: Sketch) -> int | None:
+        """Return the key of the text that was kept first of those near to one.
+
+        None when there is none, and ``CROWDED`` when that cannot be told in time.
+        """
+        whole = set(sketch.triples)
+        if not whole:
             return None
-        rare = self._rare(triples)
-        candidates = self._candidates(rare, size, size - self._prefix(size))
-        whole: set[int] | None = None
-        for number in sorted(candidates):
-            whole = set(triples) if whole is None else whole
+        self._credit = min(self._credit, _SAVED * self._patience) + self._patience
+        numbers = self._candidates(sketch)
+        if numbers and len(numbers) * len(whole) > self._credit:
+            return CROWDED
+        for number in sorted(numbers):
+            self._credit -= len(whole)
             key = self._keys[number]
             other = self._load(key)
             shared = len(whole.intersection(other))
-            if shared and shared + _SLACK >= self._threshold * (size + len(other) - shared):
+            if shared + SLACK >= self._threshold * (len(whole) + len(other) - shared):
                 return key
         return None
 
-    def keep(self, key: int, triples: array[int]) -> None:
-        """Let texts that are asked about from now on be compared with this one."""
-        size = len(triples)
-        if not size:
-            return
-        number = len(self._keys)
-        self._keys.append(key)
-        self._sizes.append(size)
-        self._rests.append(size - self._prefix(size))
-        heads, following, holder, mask = self._heads, self._next, self._holder, self._rarity.mask
-        for triple in self._rare(triples):
-            place = triple & mask
-            following.append(heads[place])
-            heads[place] = len(holder)
-            holder.append(number)
+    def _candidates(self, sketch: Sketch) -> Sequence[int]:
+        """Return who may be near: by bands, or by rare triples where bands name many and those fewer, or all."""
+        steps, by_bands = self._bands.steps(sketch.places), None
+        if steps <= _FEW_STEPS:
+            by_bands = self._fitting(sketch, self._bands.alike(sketch.places))
+            if len(by_bands) <= _FEW:
+                return by_bands
+        rare = self._with_rare()
+        sketch.rare = rare.of(sketch.triples)
+        patience = self._credit if by_bands else min(steps, self._credit)
+        found, took = rare.alike(len(sketch.triples), sketch.rare, patience)
+        self._credit -= took
+        by_rare = None if found is None else self._fitting(sketch, found)
+        if by_bands is None and by_rare is None and steps <= self._credit:
+            self._credit -= steps
+            by_bands = self._fitting(sketch, self._bands.alike(sketch.places))
+        named = [numbers for numbers in (by_bands, by_rare) if numbers is not None]
+        return min(named, key=len, default=range(len(self._keys)))
 
-    def _prefix(self, size: int) -> int:
-        return size - ceil(self._threshold * size - _SLACK) + 1
+    def _fitting(self, sketch: Sketch, numbers: list[int]) -> list[int]:
+        """Leave out candidates too short or too long to be near."""
+        size, sizes = len(sketch.triples), self._sizes
+        least, most = self._threshold * size - SLACK, size / self._threshold + SLACK
+        return [number for number in numbers if least <= sizes[number] <= most]
 
-    def _rare(self, triples: array[int]) -> list[int]:
-        """Return the rarest triples of a text, without those that no other text can have."""
-        counts, mask = self._rarity.counts, self._rarity.mask
-        ordered = sorted([(counts[triple & mask], triple) for triple in triples])
-        return [triple for count, triple in ordered[: self._prefix(len(triples))] if count > 1]
-
-    def _candidates(self, rare: list[int], size: int, rest: int) -> list[int]:
-        """Return the texts that share enough rare triples with one to be possibly near."""
-        heads, following, holder, mask = self._heads, self._next, self._holder, self._rarity.mask
-        shared: dict[int, int] = {}
-        for triple in rare:
-            place = heads[triple & mask]
-            while place >= 0:
-                number = holder[place]
-                shared[number] = shared.get(number, 0) + 1
-                place = following[place]
-        threshold, sizes, rests = self._threshold, self._sizes, self._rests
-        least, most = ceil(threshold * size - _SLACK), floor(size / threshold + _SLACK)
-        part = threshold / (1 + threshold)
-        return [
-            number
-            for number, count in shared.items()
-            if least <= sizes[number] <= most
-            # What the rare ones do not show, the rest of one of the two texts can add at most.
-            and count + max(rest, rests[number]) + _SLACK >= part * (size + sizes[number])
-        ]
+    def _with_rare(self) -> Rare:
+        """Return the rare triples of all that was kept, gathered when they are first needed: often they never are."""
+        if self._rare is None:
+            self._rare = Rare(self._threshold, self._rarity)
+            for triples in map(self._load, self._keys):
+                self._rare.keep(len(triples), self._rare.of(triples))
+        return self._rare
