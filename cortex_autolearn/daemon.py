@@ -186,6 +186,10 @@ class Daemon:
         """Have a job run as soon as its turn comes. Must be called in the event loop."""
         self._lanes.ask(Request(job, trigger))
 
+    def look_again(self) -> None:
+        """Let the schedule notice that whoever drives its clock has set it. Must be called in the event loop."""
+        self._scheduler.resync()
+
     async def _live(self) -> None:
         async with asyncio.TaskGroup() as group:
             lanes = [group.create_task(self._side(lane.name, lane.work())) for lane in self._lanes]

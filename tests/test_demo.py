@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
-import time
-from datetime import UTC, datetime
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from support import objects
+from support import slow
 from test_cli import task
 
 from cortex_autolearn import demo
+from cortex_autolearn.assignment import variant
 from cortex_autolearn.cli import main
-from cortex_autolearn.demo import account
+from cortex_autolearn.demo import account, mission
+from cortex_autolearn.demo.leap import LeapingTime
 from cortex_autolearn.model import layout
 from cortex_autolearn.ports import BoundaryError
+from cortex_autolearn.schedule import Daily, Every, Job, Scheduler
 from cortex_autolearn.testing import Fleet
+
+NOON = datetime(2025, 6, 2, 12, tzinfo=UTC)
 
 
 def call(*args: str) -> Result:
@@ -27,34 +37,96 @@ def call(*args: str) -> Result:
     return CliRunner().invoke(main, ["demo", *args], env=env)
 
 
-class TestSimulated:
-    def test_comes_to_what_the_fleet_expects_and_says_what_is_simulated(self, tmp_path: Path) -> None:
-        """The README's first command, three days of it: within a minute, and right."""
-        root = tmp_path / "fleet"
-        began = time.monotonic()
-        result = call("--days", "3", "--tasks-per-day", "60", "--seed", "7", "--root", str(root))
+MASTER = "development-master"
+TRAINED = r"ft-\d{8}-001"
+MILESTONES = (
+    r"Day  1 00:00  the daemon starts; v1\.0\.0 serves every master",
+    r"Day .* 1,000 of 1,000 training examples are collected",
+    rf"Day .* 03:00  fine-tuning triggered: {TRAINED}, 1,\d{{3}} examples, backend exemplar, base claude",
+    rf"Day .* challenger deployed: {TRAINED} gets 10 % of the tasks of development-master",
+    r" +simulated, and not told to the daemon: it is better, ",
+    rf"Day .* outcomes: 1\d\d of {TRAINED}: ",
+    rf"Day .* PROMOTED: {TRAINED} is the champion of development-master",
+    rf"Day .* settled: {TRAINED} stays; 1,000 tasks were watched",
+    rf"Day .* challenger deployed: {TRAINED} gets 10 % of the tasks of development-master",
+    r" +simulated, and not told to the daemon: it is bad, ",
+    rf"Day .* ROLLED BACK: {TRAINED} has all tasks again, {TRAINED} none",
+)
+
+
+class Running:
+    """A demo in a process of its own, whose output is piped."""
+
+    def __init__(self, root: Path, *args: str) -> None:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("CORTEX_")}
+        command = [sys.executable, "-m", "cortex_autolearn", "demo", "--root", str(root), *args]
+        self.root = root
+        self._process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def output(self) -> str:
+        """Wait for its end, which must be a good one, and return what it printed."""
+        text, _ = self._process.communicate()
+        assert self._process.returncode == 0, text
+        return text
+
+    def story(self) -> list[str]:
+        """Return the lines about the days, without dates: they are those of the last 25 days."""
+        text = re.sub(r"ft-\d{8}", "ft-DATE", self.output())
+        return [line for line in text.splitlines() if line.startswith(("Day ", " " * 14))]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Starts demos, each in a folder of its own; none outlives the test."""
+    with ExitStack() as stack:
+        yield lambda name, *args: stack.enter_context(Running(tmp_path / name, *args))
+
+
+class TestMission:
+    @pytest.mark.timeout(300)
+    def test_days_1_to_25(self, start: Callable[..., Running]) -> None:
+        """Collected, trained, tested, promoted; a bad one rolled back. The same seed tells the same story."""
+        whole, part = start("whole"), start("part", "--days", "15")
+        text = whole.output()
+        check_milestones(text)
+        check_honesty(text)
+        check_next_steps(text, whole.root)
+        check_tasks(whole.root, text)
+        told = re.sub(r"ft-\d{8}", "ft-DATE", text)
+        story = part.story()
+        assert any("PROMOTED" in line for line in story), story
+        assert "\n".join(story) in told
+
+    @slow
+    @pytest.mark.timeout(600)
+    def test_one_seed_tells_one_story(self, start: Callable[..., Running]) -> None:
+        """To the last count and decision, whatever else the machine does; and another seed another one."""
+        found = [start(str(number), "--seed", str(seed)) for number, seed in enumerate((2, 2, 3))]
+        one, again, other = (running.story() for running in found)
+        assert one == again != other
+
+    def test_a_life_too_short_for_a_training_says_no_more_than_happened(self, tmp_path: Path) -> None:
+        """Nothing is promoted on the first day; what there is is right, all the same."""
+        result = call("--days", "1", "--tasks-per-day", "20", "--seed", "-7", "--root", str(tmp_path / "root"))
         assert result.exit_code == 0, result.output
-        assert time.monotonic() - began < 60
-        expected = Fleet(7, start=datetime(2025, 6, 2, tzinfo=UTC), tasks_per_day=60).expected(3)
         text = result.stdout
-        assert text.startswith("Simulated: a fleet with 60 tasks a day, for 3 days from 2025-06-02 on (seed 7),\n")
-        assert "Real:      the daemon with its schedule, watcher, state and jobs" in text
-        assert [line[:14] for line in text.splitlines() if "02:00 run done" in line] == [
-            "Mon 2025-06-02",
-            "Tue 2025-06-03",
-            "Wed 2025-06-04",
+        assert [line for line in text.splitlines() if line.startswith("Day")] == [
+            "Day  1 00:00  the daemon starts; v1.0.0 serves every master"
         ]
-        assert f"Objects found: {expected.objects:,}\n" in text
-        assert f"  - High-quality: {expected.high_quality} (training {expected.training}, " in text
+        assert f"\n  v1.0.0 is the champion of {MASTER}\n" in text
+        assert "\nThe router was asked for all 20 tasks, and named:\n  v1.0.0      20 tasks, " in text
         assert "\nAs expected: " in text
-        found = re.search(
-            r"\nScored: (\d+) tasks that lacked only a score, by a SCRIPTED judge: no model was called", text
-        )
-        assert found is not None
-        judged = [one for one in objects(root / layout.OUTCOMES) if one.get("quality_source") == "judge"]
-        assert 0 < len(judged) <= int(found[1])
-        assert f"        {len(judged)} of them were good enough, so that {expected.high_quality + len(judged)} " in text
-        assert f"  cortex-autolearn status --root {root}\n" in text
+        assert "explain" not in text
+        assert run_next_steps(text).keys() == {"status", "route", "ab", "events"}
 
     def test_says_what_is_not_as_expected(self, tmp_path: Path) -> None:
         """ "As expected" is a finding, not a phrase."""
@@ -63,6 +135,130 @@ class TestSimulated:
         found = account.differences(fleet.expected(1), nothing, tmp_path)
         assert any(line.startswith("objects: expected ") for line in found)
         assert any(line.startswith("tasks in the silver files: 5 missing ") for line in found)
+
+    def test_shows_how_far_it_is_on_a_terminal(self, tmp_path: Path) -> None:
+        """On stderr, below the milestones and gone in the end; what stdout gets is plain."""
+        env = {name: value for name, value in os.environ.items() if not name.startswith("CORTEX_")}
+        command = [sys.executable, "-m", "cortex_autolearn", "demo", "--days", "1", "--tasks-per-day", "5"]
+        ours, theirs = os.openpty()
+        with subprocess.Popen(
+            [*command, "--root", str(tmp_path / "root")], env=env, stdout=subprocess.PIPE, stderr=theirs
+        ) as process:
+            os.close(theirs)
+            shown = b""
+            with suppress(OSError):  # that is how a terminal ends
+                while piece := os.read(ours, 65_536):
+                    shown += piece
+            assert process.stdout is not None
+            text = process.stdout.read().decode()
+        os.close(ours)
+        assert process.returncode == 0
+        assert b"Day  1 14:00  0 training examples (1,000 needed)" in shown
+        assert re.search(rb"\r +\r$", shown)
+        assert text.replace("\n", "").isprintable()
+
+
+def check_milestones(text: str) -> None:
+    """Check that all of them are told, in their order."""
+    lines = iter(text.splitlines())
+    for pattern in MILESTONES:
+        assert any(re.match(pattern, line) for line in lines), f"{pattern} does not come in its turn:\n{text}"
+
+
+def check_honesty(text: str) -> None:
+    """Check that what is simulated, and what differs from the defaults, is said before anything else."""
+    head = text[: text.index("\nDay  1")]
+    for words in (
+        "Simulated:  the fleet",
+        "no model is called, nothing is sent or paid",
+        "the models' quality",
+        "the clock",
+    ):
+        assert words in head
+    changed = re.findall(r"[a-z]+\.[a-z_]+(?= = | at a price)|(?<=and )judge\.model", head)
+    assert set(changed) == {name for name in mission.SETTINGS if name != "judge.prices"}
+    assert "\nAs expected: " in text
+    assert text.replace("\n", "").isprintable()
+
+
+def check_next_steps(text: str, root: Path) -> None:
+    """Check that what is named to be typed next works, and that the decisions can be explained by it."""
+    told = run_next_steps(text)
+    assert [len(told[name]) for name in ("status", "ab", "explain", "route", "events")] == [1, 4, 2, 1, 1]
+    promoted, rolled_back = told["explain"]
+    assert "auto_promotion" in promoted
+    assert "auto_rollback" in rolled_back
+    assert f" status --root {root}\n" in text
+    champion = re.findall(rf"  ({TRAINED}) is the champion of {MASTER}", text)
+    assert re.findall(rf"PROMOTED: ({TRAINED})", text) == champion
+    assert champion[0] in told["route"][0]
+
+
+def run_next_steps(text: str) -> dict[str, list[str]]:
+    """Run the commands that are named, each of which must work as it stands; return what they print, by command."""
+    told: dict[str, list[str]] = {}
+    named = text[text.index("\nNext:\n") :]
+    for command in re.findall(
+        r"^  [^:\n]+: +.*cortex[-_]autolearn ((?:status|ab|explain|route|events) .+)$", named, re.MULTILINE
+    ):
+        result = CliRunner().invoke(main, shlex.split(command), env={"CORTEX_HOME": None})
+        assert result.exit_code == 0, (command, result.output)
+        told.setdefault(command.split()[0], []).append(result.stdout)
+    return told
+
+
+def check_tasks(root: Path, text: str) -> None:
+    """Check that each task of a test went where Cortex's hash sends it, and that nobody else got any."""
+    tests = {path.stem: json.loads(path.read_bytes()) for path in (root / layout.AB_TESTS).glob("*.json")}
+    lines = [json.loads(line) for path in (root / layout.BRONZE).glob("*.jsonl") for line in whole_lines(path)]
+    assert {line["model"] for line in lines} == {"v1.0.0", *re.findall(TRAINED, text)}
+    routed = [line for line in lines if "experiment" in line]
+    assert len(routed) > 2_000
+    assert {line["experiment"] for line in routed} <= set(tests)
+    for line in routed:
+        test = tests[line["experiment"]]
+        arm = variant(line["task_id"], test["variants"]["a"]["traffic_percentage"])
+        assert (line["master"], line["variant"], line["model"]) == (MASTER, arm, test["variants"][arm]["name"])
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """Return the lines of a file but for the torn ones."""
+    return [line for line in path.read_bytes().splitlines() if line.endswith(b"}")]
+
+
+class TestClock:
+    def test_stands_until_it_leaps(self) -> None:
+        """What is to come comes at no real instant that can be named; what has come is now."""
+        clock = LeapingTime(NOON)
+        assert clock.now() == NOON
+        assert clock.to_real(NOON) <= datetime.now(UTC)
+        assert clock.to_real(NOON + timedelta(seconds=1)) > datetime.now(UTC) + timedelta(hours=1)
+        clock.leap(NOON + timedelta(hours=3))
+        assert clock.now() == NOON + timedelta(hours=3)
+        with pytest.raises(ValueError, match="forwards only"):
+            clock.leap(NOON)
+
+    def test_the_schedule_fires_what_was_leapt_over_once(self) -> None:
+        """Each job once a leap, for its latest slot, and none twice."""
+
+        async def live() -> list[tuple[str, str]]:
+            clock, fired = LeapingTime(NOON), []
+            jobs = [Job("hourly", Every(3_600)), Job("daily", Daily("02:00", "UTC"))]
+            scheduler = Scheduler(jobs, clock, lambda job, slot: fired.append((job, slot.key)))
+            scheduler.start()
+            for hours, expected in ((3, 1), (14, 3), (14, 3), (15, 4)):
+                clock.leap(NOON + timedelta(hours=hours))
+                scheduler.resync()
+                async with asyncio.timeout(5):
+                    while len(fired) < expected:
+                        await asyncio.sleep(0.01)
+            scheduler.shutdown()
+            return fired
+
+        first, *night, last = asyncio.run(live())
+        assert first == ("hourly", "2025-06-02T15:00:00Z")
+        assert sorted(night) == [("daily", "2025-06-03"), ("hourly", "2025-06-03T02:00:00Z")]
+        assert last == ("hourly", "2025-06-03T03:00:00Z")
 
 
 class TestRoot:

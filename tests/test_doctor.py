@@ -164,6 +164,18 @@ class TestIll:
         assert "nothing is collected" in found["scores"].remedy
         assert "No quality score" in found["collection"].remedy
 
+    def test_scores_of_others_are_scores(self, tmp_path: Path) -> None:
+        """A fleet whose tasks have none of their own is well where people or the judge score them."""
+        fill(tmp_path, *(task(f"task-{number}", quality_score=None) for number in range(30)))
+        run(tmp_path, "medallion")
+        for number in range(29):
+            run(tmp_path, "label", f"task-{number}", "4.5")
+        found = checks(tmp_path)["scores"]
+        assert found.verdict == "ok"
+        assert found.found == (
+            "0 of 30 completed tasks have a quality score from 1 to 5 of their own; the judge scored 0, people 29"
+        )
+
     def test_few_scores(self, root: Path) -> None:
         fill(root, *(task(f"more-{number}", quality_score=None) for number in range(40)))
         run(root, "medallion")

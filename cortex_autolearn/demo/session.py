@@ -7,41 +7,35 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cortex_autolearn import wiring
 from cortex_autolearn.adapters import observe
 from cortex_autolearn.daemon import Daemon
-from cortex_autolearn.model import instants, layout
+from cortex_autolearn.model import layout
 from cortex_autolearn.ports import BoundaryError
-from cortex_autolearn.status import lag_of
+from cortex_autolearn.schedule import due
+from cortex_autolearn.status import lag_of, planned
 
 if TYPE_CHECKING:
-    from cortex_autolearn.schedule import FastTime, TimeMap
+    from cortex_autolearn.schedule import TimeMap
     from cortex_autolearn.wiring import App
 
-_LOOK_S: Final = 0.05
-_PATIENCE_S: Final = 30.0
+_LOOK_S: Final = 0.01
+_PATIENCE_S: Final = 120.0
 """So long the daemon may make no progress, in real seconds."""
 _LONGEST_WAIT_S: Final = 300.0
 _QUEUE: Final = 10_000
 
 
-class FastClock:
-    """The clock of the simulated days; implements ``ports.Clock``. What a run takes is still measured in real time."""
+class _Left(NamedTuple):
+    """What the daemon has before it: bytes not refined, tasks not decided on, slots due; and the last event."""
 
-    def __init__(self, time_map: FastTime) -> None:
-        self.time = time_map
-
-    def now(self) -> datetime:
-        """Return the simulated instant."""
-        return self.time.now()
-
-    def monotonic(self) -> float:
-        """Return real seconds."""
-        return time.monotonic()
+    unread: int
+    waiting: int
+    due: list[str]
+    seq: int
 
 
 @contextmanager
@@ -63,13 +57,14 @@ def application(root: Path, **options: Any) -> Iterator[App]:  # noqa: ANN401 - 
 class Session:
     """The running daemon, as whoever waits for it sees it."""
 
-    def __init__(self, app: App, daemon: Daemon, task: asyncio.Task[int]) -> None:
+    def __init__(self, app: App, daemon: Daemon, task: asyncio.Task[int], time_map: TimeMap) -> None:
         self._app = app
         self._daemon = daemon
         self._task = task
+        self._time = time_map
 
-    async def settled(self, *, night_since: datetime | None = None) -> None:
-        """Wait until all of bronze is refined and decided on, and a nightly run began after ``night_since``.
+    async def settled(self) -> None:
+        """Wait until all of bronze is refined and decided on, every slot that is due has been run, and nothing runs.
 
         Raises:
             BoundaryError: the daemon ended, or does not get there.
@@ -77,27 +72,31 @@ class Session:
         began = moved = time.monotonic()
         before: object = None
         while True:
-            unread, waiting, night, seq = await asyncio.to_thread(self._look, night_since)
-            if night and not unread and not waiting and self._daemon.is_idle:
-                return
+            progress: object = self._daemon.running
+            if self._daemon.is_idle:
+                progress = found = await asyncio.to_thread(self._look)
+                if not (found.unread or found.waiting or found.due) and self._daemon.is_idle:
+                    return
             now = time.monotonic()
-            progress = (unread, waiting, night) if unread else (waiting, night, seq)
             if progress != before:
                 before, moved = progress, now
             if self._task.done() or now - moved > _PATIENCE_S or now - began > _LONGEST_WAIT_S:
-                cause = "it ended" if self._task.done() else f"{unread} bytes are not refined, {waiting} tasks wait"
+                cause = "it ended" if self._task.done() else f"it came no further: {progress}"
                 hint = f"See {self._app.root / layout.LOG}"
                 raise BoundaryError("wait for", "the daemon", cause, hint=hint, retryable=True)
             await asyncio.sleep(_LOOK_S)
 
-    def _look(self, night_since: datetime | None) -> tuple[int, int, bool, int]:
-        """Return the bytes not refined, the tasks not decided on, whether that night is over, and the last event."""
+    def look_again(self) -> None:
+        """Let the daemon's schedule notice that its clock was set."""
+        self._daemon.look_again()
+
+    def _look(self) -> _Left:
         entries = self._app.tree.entries(layout.BRONZE, ".jsonl")
+        jobs, now = planned(self._app.settings.schedule), self._time.now()
         with self._app.store.read() as reading:
             lag = lag_of(entries, reading.sources(layout.BRONZE), self._app.clock.now())
-            night = reading.last_run("medallion")
-            is_over = night_since is None or (night is not None and night.started_us > instants.to_us(night_since))
-            return lag.bytes, reading.waiting_tasks(), is_over, reading.last_event_seq()
+            missed = due(jobs, now, reading.slot_done)
+            return _Left(lag.bytes, reading.waiting_tasks(), [job.name for job, _ in missed], reading.last_event_seq())
 
 
 @asynccontextmanager
@@ -106,7 +105,7 @@ async def running(app: App, time_map: TimeMap) -> AsyncIterator[Session]:
     daemon = Daemon(app, time=time_map, install_signals=False)
     task = asyncio.create_task(daemon.run())
     try:
-        yield Session(app, daemon, task)
+        yield Session(app, daemon, task, time_map)
     finally:
         daemon.stop("end of the demo")
         await task

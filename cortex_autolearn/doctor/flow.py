@@ -101,16 +101,19 @@ def _quarantine(patient: Patient) -> Iterator[Check]:
 def _scores(patient: Patient) -> Iterator[Check]:
     if patient.reading is None:
         return
-    _, _, completed, scored = patient.reading.task_totals()
-    found = f"{scored:,} of {completed:,} completed tasks have a quality score from 1 to 5"
+    _, _, completed, own = patient.reading.task_totals()
+    judged, labelled = patient.reading.score_totals()
+    found = f"{own:,} of {completed:,} completed tasks have a quality score from 1 to 5 of their own"
+    found += f"; the judge scored {judged:,}, people {labelled:,}" if judged or labelled else ""
     remedy = (
         "Without a score nothing is collected: let the fleet write quality_score, or the judge score them (see "
         "judge), or people (cortex-autolearn label TASK_ID SCORE). Scores on another scale: "
         "declare it with [[medallion.score_scale]], restart a running daemon or send it SIGHUP, then call "
         "cortex-autolearn medallion --rebuild, then cortex-autolearn collect"
     )
+    scored = own + judged + labelled
     if completed and scored < _FEW_SCORES * completed:
-        yield Check("scores", "warn" if scored or any(patient.reading.score_totals()) else "fail", found, remedy)
+        yield Check("scores", "warn" if scored else "fail", found, remedy)
     else:
         yield Check("scores", "ok", found)
 

@@ -1,10 +1,12 @@
 """Stand-ins for the outside world, for the package's own tests and for those of its users, and for the demo.
 
-A clock that moves when told to, and a simulated fleet with the truth about everything it writes.
+A clock that moves when told to, a simulated fleet with the truth about everything it writes, and agents whose tasks
+go to whatever model the router names.
 """
 
 from __future__ import annotations
 
+from cortex_autolearn.testing.agents import Ability, Agents
 from cortex_autolearn.testing.blemishes import BROKEN, HARMLESS, KINDS, UNUSABLE
 from cortex_autolearn.testing.clock import FakeClock
 from cortex_autolearn.testing.facts import Expected, Facts, Truth, Write, expect
@@ -20,6 +22,8 @@ __all__ = [
     "KINDS",
     "MASTERS",
     "UNUSABLE",
+    "Ability",
+    "Agents",
     "Expected",
     "Facts",
     "FakeClock",

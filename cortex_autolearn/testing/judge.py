@@ -23,13 +23,17 @@ _WORDS_PER_MARK: Final = 5
 
 def by_words(ask: Ask) -> Judgement:
     """Return a judgement that grows with the number of different words in the output: any rule would do."""
-    found = _DATA.search(ask.user)
-    assert found is not None, "a question holds the record of its task"
-    output = str(json.loads(found[2])["output"])
-    words = len(set(output.lower().split()))
+    words = len(set(output_of(ask).lower().split()))
     mark = max(1, min(5, round(words / _WORDS_PER_MARK)))
     overall = max(1.0, min(5.0, round(2 * words / _WORDS_PER_MARK) / 2))
     return Judgement(mark, mark, mark, mark, overall, f"Scripted: the output has {words} different words.")
+
+
+def output_of(ask: Ask) -> str:
+    """Return the answer that a question is about, for a script of your own."""
+    found = _DATA.search(ask.user)
+    assert found is not None, "a question holds the record of its task"
+    return str(json.loads(found[2])["output"])
 
 
 class ScriptedJudge:
