@@ -250,10 +250,10 @@ class _Renderer:
         self, choice: Choice, *, system: str, text: str, task_type: str | None, max_tokens: int | None
     ) -> dict[str, Any]:
         """Return what the client of the model's provider takes."""
-        limit = DEFAULT_MAX_TOKENS if max_tokens is None else max_tokens
         user = {"role": "user", "content": text}
         match choice.kind:
             case routing.BASE:
+                limit = DEFAULT_MAX_TOKENS if max_tokens is None else max_tokens  # this one must be told
                 return {"model": choice.model, "max_tokens": limit, "system": system, "messages": [user]}
             case routing.EXEMPLAR:
                 model = self._exemplars(choice.version)
@@ -261,15 +261,9 @@ class _Renderer:
                     system=system, input=text, master=choice.master, task_type=task_type, max_tokens=max_tokens
                 )
             case routing.BEDROCK:
-                return {
-                    "modelId": choice.model,
-                    "system": [{"text": system}],
-                    "messages": [{"role": "user", "content": [{"text": text}]}],
-                    "inferenceConfig": {"maxTokens": limit},
-                }
+                return _converse(choice.model, system, text, max_tokens)
             case routing.OPENAI:
-                messages = [{"role": "system", "content": system}, user]
-                return {"model": choice.model, "max_tokens": limit, "messages": messages}
+                return _chat(choice.model, system, text, max_tokens)
             case _:
                 hint = "Install a version of cortex-autolearn at least as new as the daemon's"
                 cause = f"models of the kind {choice.kind!r} are not known to this version"
@@ -288,3 +282,22 @@ class _Renderer:
             for oldest in list(self._open)[:-_MAX_OPEN]:
                 self._open.pop(oldest, None)
         return model
+
+
+def _converse(model: str, system: str, text: str, max_tokens: int | None) -> dict[str, Any]:
+    """Return what Bedrock's ``converse`` takes, which refuses an empty system prompt."""
+    asked: dict[str, Any] = {"modelId": model, "messages": [{"role": "user", "content": [{"text": text}]}]}
+    if system:
+        asked["system"] = [{"text": system}]
+    if max_tokens is not None:
+        asked["inferenceConfig"] = {"maxTokens": max_tokens}
+    return asked
+
+
+def _chat(model: str, system: str, text: str, max_tokens: int | None) -> dict[str, Any]:
+    """Return what ``chat.completions.create`` takes; ``max_tokens`` is its old name for the limit, and going."""
+    messages = [{"role": "system", "content": system}] if system else []
+    asked: dict[str, Any] = {"model": model, "messages": [*messages, {"role": "user", "content": text}]}
+    if max_tokens is not None:
+        asked["max_completion_tokens"] = max_tokens
+    return asked

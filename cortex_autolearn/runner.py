@@ -239,7 +239,8 @@ class _Recorded:
         else:
             self.log.warning("input_unreadable", **_details(error))
         if len(self.troubles) < _TROUBLES_KEPT:
-            self.troubles.append(redact(f"{error.subject}: {error.cause}").text)
+            hint = f". {error.hint}" if isinstance(error, BackendError) else ""  # what a person has to do elsewhere
+            self.troubles.append(redact(f"{error.subject}: {error.cause}{hint}").text)
 
 
 def lock_file(job: str) -> str:

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 from msgspec import NODEFAULT, Struct
 
+from cortex_autolearn.model.bedrock_policy import BedrockPolicy
 from cortex_autolearn.model.judge_policy import JudgePolicy
 from cortex_autolearn.model.layout import CONFIG
+from cortex_autolearn.model.openai_policy import OpenaiPolicy
 from cortex_autolearn.model.policy import (
     DaemonPolicy,
     DatasetPolicy,
@@ -89,6 +91,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     judge: JudgePolicy = msgspec.field(default_factory=JudgePolicy)
     training: TrainingPolicy = msgspec.field(default_factory=TrainingPolicy)
     dataset: DatasetPolicy = msgspec.field(default_factory=DatasetPolicy)
+    bedrock: BedrockPolicy = msgspec.field(default_factory=BedrockPolicy)
+    openai: OpenaiPolicy = msgspec.field(default_factory=OpenaiPolicy)
     rollout: RolloutPolicy = msgspec.field(default_factory=RolloutPolicy)
     schedule: SchedulePolicy = msgspec.field(default_factory=SchedulePolicy)
     watch: WatchPolicy = msgspec.field(default_factory=WatchPolicy)

@@ -226,12 +226,15 @@ def fine_tuning(app: App) -> dict[str, Any]:
         active = reading.active_trainings()
         models = reading.models()
         last = reading.last_run("readiness")
+        looks = [run for job in ("readiness", "training") if (run := reading.last_run(job)) is not None]
+    latest = max(looks, key=lambda run: run.started_us, default=None)
     progress = app.rooms.training.progress()
     return {
         "has_triggered": bool(active),
         "models_trained": len(models),
         "last_model": models[-1].ref.model_id if models else None,
         "active": [training_dict(training) for training in active],
+        "troubles": [] if latest is None else latest.counts.get("troubles", []),
         "decided_at": None if last is None else instants.us_to_text(last.ended_us),
         "decided": [] if last is None else last.counts.get("decisions", []),
         "scopes": [{"scope": scope, **one._asdict()} for scope, one in progress.items()],

@@ -19,9 +19,11 @@ from cortex_autolearn.adapters.clock import SystemClock
 from cortex_autolearn.adapters.lock import held
 from cortex_autolearn.adapters.store import Store
 from cortex_autolearn.adapters.store.look import Look
+from cortex_autolearn.adapters.trainers.bedrock import BedrockTrainer
 from cortex_autolearn.adapters.trainers.exemplar import ExemplarTrainer
 from cortex_autolearn.adapters.trainers.export import ExportTrainer
 from cortex_autolearn.adapters.trainers.lifecycle import life_by
+from cortex_autolearn.adapters.trainers.openai_compat import OpenaiTrainer
 from cortex_autolearn.adapters.tree import Tree
 from cortex_autolearn.canonical import Readers
 from cortex_autolearn.collect.job import Collector
@@ -66,6 +68,7 @@ class App:
     rooms: Rooms
     runner: Runner
     judge: JudgeMaker | None
+    environ: Mapping[str, str]
 
     @property
     def medallion(self) -> Medallion:
@@ -85,7 +88,7 @@ class App:
     def reload(self, loaded: Loaded) -> None:
         """Let all runs from now on follow another configuration."""
         self.loaded, self.settings = loaded, loaded.settings
-        self.rooms = _rooms(loaded.settings, self.store, self.tree, self.clock, self.judge)
+        self.rooms = _rooms(loaded.settings, self.store, self.tree, self.clock, self.judge, self.environ)
         self.runner.use(self.rooms)
 
     def close(self) -> None:
@@ -146,7 +149,7 @@ def build(  # noqa: PLR0913 - options, by keyword only
         if own:
             logging.close()
         raise
-    rooms = _rooms(loaded.settings, store, tree, clock, judge)
+    rooms = _rooms(loaded.settings, store, tree, clock, judge, environ)
     return App(
         root=root,
         loaded=loaded,
@@ -159,6 +162,7 @@ def build(  # noqa: PLR0913 - options, by keyword only
         rooms=rooms,
         runner=Runner(store, tree, clock, log, rooms),
         judge=judge,
+        environ=environ,
     )
 
 
@@ -214,9 +218,16 @@ def datasets(settings: Settings, store: Store, tree: Tree, clock: Clock) -> Buil
     )
 
 
-def _rooms(settings: Settings, store: Store, tree: Tree, clock: Clock, judge: JudgeMaker | None) -> Rooms:
+def _rooms(  # noqa: PLR0913, PLR0917 - what all rooms are made of
+    settings: Settings,
+    store: Store,
+    tree: Tree,
+    clock: Clock,
+    judge: JudgeMaker | None,
+    environ: Mapping[str, str],
+) -> Rooms:
     readers = Readers(settings.medallion, lambda: tree.folders(layout.MASTERS))
-    backends = trainers(settings, tree, clock, judge)
+    backends = trainers(settings, tree, clock, judge, environ)
     rollout = Rollout(store, tree, clock, settings.rollout, readers, backends)
     return Rooms(
         store=store,
@@ -248,15 +259,24 @@ def _rooms(settings: Settings, store: Store, tree: Tree, clock: Clock, judge: Ju
     )
 
 
-def trainers(settings: Settings, tree: Tree, clock: Clock, judge: JudgeMaker | None = None) -> dict[str, Trainer]:
-    """Return the backends by the names that ``training.backend`` knows them by.
+def trainers(
+    settings: Settings,
+    tree: Tree,
+    clock: Clock,
+    judge: JudgeMaker | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> dict[str, Trainer]:
+    """Return the backends by the names that ``training.backend`` knows them by; nobody is asked yet.
 
-    ``judge`` makes whoever can tell where a base model is in its life; without it nobody can be asked.
+    ``judge`` makes whoever can tell where a base model is in its life; without it nobody can be asked. ``environ`` is
+    where the backends of providers find their credentials.
     """
     prices = price_table(settings.training)
     life = None if judge is None else life_by(judge)
     made: tuple[Trainer, ...] = (
         ExemplarTrainer(tree.root, clock, prices=prices, life=life, work_s=_WORK_S),
         ExportTrainer(tree.root, clock, prices=prices),
+        BedrockTrainer(tree.root, clock, policy=settings.bedrock, prices=prices, environ=environ),
+        OpenaiTrainer(tree.root, clock, policy=settings.openai, prices=prices, environ=environ),
     )
     return {trainer.name: trainer for trainer in made}

@@ -10,14 +10,19 @@ import os
 
 import pytest
 
-_NAMES = ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "CREDENTIALS_DIRECTORY")
+_CLAUDE = ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "CREDENTIALS_DIRECTORY")
+_OPENAI = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 
 _wanted = os.environ.get("CORTEX_AUTOLEARN_LIVE") == "1"
-for _name in _NAMES:
+for _name in (*_CLAUDE, *_OPENAI):
     _value = os.environ.pop(_name, None)
     if _wanted and _value is not None:
         os.environ[f"LIVE_{_name}"] = _value
 
-LIVE = {name: os.environ[f"LIVE_{name}"] for name in _NAMES if f"LIVE_{name}" in os.environ}
+LIVE = {name: os.environ[f"LIVE_{name}"] for name in _CLAUDE if f"LIVE_{name}" in os.environ}
+LIVE_OPENAI = {name: os.environ[f"LIVE_{name}"] for name in _OPENAI if f"LIVE_{name}" in os.environ}
 
 live = pytest.mark.skipif(not LIVE, reason="live; CORTEX_AUTOLEARN_LIVE=1 and a key run it")
+live_openai = pytest.mark.skipif(
+    "OPENAI_API_KEY" not in LIVE_OPENAI, reason="live; CORTEX_AUTOLEARN_LIVE=1 and OPENAI_API_KEY run it"
+)

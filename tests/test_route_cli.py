@@ -123,7 +123,7 @@ def test_render_prints_the_request(root: Path) -> None:
     options = ["--system", "Be brief.", "--max-tokens", "100", "--task-type", "scan"]
     assert printed(root, "render", "security", TO_CHALLENGER, *options, stdin=b"x") == {
         "model": "ft-20251127-001",
-        "max_tokens": 100,
+        "max_completion_tokens": 100,
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "x"}],
     }
 

@@ -95,7 +95,7 @@ def test_the_readmes_caller_records_whatever_happens(tmp_path: Path, fails: tupl
         return SimpleNamespace(content=[SimpleNamespace(text=f"{model} did it")])
 
     example = next(
-        one for one in re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE) if "Router(" in one
+        one for one in re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE) if "def work(" in one
     )
     client = SimpleNamespace(messages=SimpleNamespace(create=create))
     names: dict[str, Any] = {"client": client, "SYSTEM": "You are the security-master."}

@@ -477,6 +477,7 @@ def test_every_setting_is_described() -> None:
             "check",
             "at_most",
             "loopback_unless",
+            "https_unless",
             "below",
         }
     for name in ("key", "environment", "flag"):

@@ -62,6 +62,7 @@ class TestJson:
             "models_trained": 0,
             "last_model": None,
             "active": [],
+            "troubles": [],
             "decided_at": None,
             "decided": [],
             "scopes": [{"scope": "global", "examples": 0, "new": 0, "needed": 1000, "train_split": None}],

@@ -81,6 +81,8 @@ def status(call: Call, *, as_json: bool) -> None:
         )
         if job["reason"]:
             click.echo(printable(call.copyable(f"  {job['reason']}")))
+    for trouble in training["troubles"]:
+        click.echo(printable(call.copyable(f"Trouble at the last look: {trouble}")))
 
 
 @fine_tune.command(cls=Command)

@@ -54,7 +54,7 @@ def examine(root: Path, *, config: Path | None, environ: Mapping[str, str], flag
     checks.append(check)
     reading = None if connection is None else Reading(connection)
     has_key = claude_by(environ) is not None
-    patient = Patient(root, Tree(root), settings, datetime.now(UTC), reading, _is_alive(root), has_key)
+    patient = Patient(root, Tree(root), settings, datetime.now(UTC), reading, _is_alive(root), has_key, environ)
     for look in (*system.LOOKS, *flow.LOOKS, *judge.LOOKS, *training.LOOKS, *rollout.LOOKS):
         try:
             checks += look(patient)

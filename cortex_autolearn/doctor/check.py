@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -25,7 +26,8 @@ class Check(NamedTuple):
 class Patient(NamedTuple):
     """A ROOT on the table. ``reading`` is None where there is no state that can be read.
 
-    ``has_key`` tells whether there is a key for the judge in this environment, which need not be the daemon's.
+    ``has_key`` tells whether there is a key for the judge in this environment, ``environ``, which need not be the
+    daemon's.
     """
 
     root: Path
@@ -35,6 +37,7 @@ class Patient(NamedTuple):
     reading: Reading | None
     is_alive: bool
     has_key: bool
+    environ: Mapping[str, str]
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:

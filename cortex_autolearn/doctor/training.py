@@ -8,14 +8,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cortex_autolearn import wiring
 from cortex_autolearn.adapters.clock import SystemClock
-from cortex_autolearn.doctor.check import Check, Patient, ago, counted
+from cortex_autolearn.doctor.check import Check, Patient, Verdict, ago, counted
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.training_jobs import GLOBAL, DatasetRef, Hyperparameter, Spec
+from cortex_autolearn.model.training_problems import (
+    AccessRefused,
+    DatasetUnreadable,
+    ExampleTooLong,
+    TooFewRecords,
+    TooManyRecords,
+)
+from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.training.job import progress_of
 from cortex_autolearn.training.tend import is_ours, read_trigger
 
 if TYPE_CHECKING:
     from cortex_autolearn.adapters.store.database import Reading
+    from cortex_autolearn.model.training import DatasetRow
+    from cortex_autolearn.model.training_policy import TrainingPolicy
     from cortex_autolearn.model.trainings import Training
 
 _MISSED_LOOKS: Final = 3
@@ -23,6 +33,7 @@ _LOOK_S: Final = 120.0
 """A look may take so long, and the daemon's heartbeat comes between."""
 _LOOKING: Final = ("training", "readiness")
 _NO_ID: Final = "ft-00000000-000"
+_OF_DATA: Final = (DatasetUnreadable, ExampleTooLong, TooFewRecords, TooManyRecords)
 _REASONS: Final = {
     "too_few_after_cleaning": "See what is left out, and why: cortex-autolearn dataset build",
     "backing_off": "See why: cortex-autolearn fine-tune jobs; not to wait: cortex-autolearn fine-tune trigger --force",
@@ -85,6 +96,8 @@ def _under_way(patient: Patient, training: Training, trouble: str) -> Check:
     found = f"{name} ({training.scope}, {training.spec.backend})"
     cancel = f"cortex-autolearn fine-tune cancel {name}"
     if seen is not None and seen.waiting_for_person and training.ending is None:
+        if training.spec.backend != "export":
+            return Check("training", "warn", f"{found} waits for a person: {seen.reason}", f"Do so; or: {cancel}")
         remedy = f"Train with them, then: cortex-autolearn fine-tune complete {name} --model ID; or: {cancel}"
         return Check("training", "warn", f"{found} waits for a person; its files are in {layout.MODELS}/{name}", remedy)
     away = f"; {trouble}" if trouble else ""
@@ -123,35 +136,50 @@ def _trouble(reading: Reading) -> str:
 
 
 def _backend(patient: Patient) -> Iterator[Check]:
-    """Say what stands in the way of a training with the newest dataset; asks nobody."""
+    """Say what stands in the way of a training with the newest dataset; a provider that trains is asked."""
     if patient.reading is None:
         return
     policy = patient.settings.training
-    backend = wiring.trainers(patient.settings, patient.tree, SystemClock())[policy.backend]
+    backend = wiring.trainers(patient.settings, patient.tree, SystemClock(), environ=patient.environ)[policy.backend]
     scopes = [GLOBAL] if policy.scope == "global" else list(progress_of(patient.reading, policy))
     rows = [row for scope in scopes if (row := patient.reading.latest_dataset(scope)) is not None]
     name = f"{policy.backend} on {policy.base_model}"
-    if not rows:
-        yield Check("backend", "ok", f"{name}; no dataset was built to look at yet")
-        return
-    is_well = True
-    for row in rows:
-        ref = DatasetRef(row.dataset_id, layout.dataset_folder(row.dataset_id), row.train, row.validation)
-        knobs: dict[str, Hyperparameter] = {"n_epochs": policy.epochs, "batch_size": policy.batch_size}
-        spec = Spec(
-            backend=policy.backend,
-            model_id=_NO_ID,
-            scope=row.scope,
-            base=policy.base_model,
-            dataset=ref,
-            hyperparameters=knobs,
-        )
-        for problem in backend.preflight(spec):
-            if problem.remedy:
-                is_well = False
-                yield Check("backend", "fail" if problem.blocks else "warn", f"{name}: {problem.text}", problem.remedy)
-    if is_well:
+    found = []
+    for row in (*rows, None)[: len(rows) or 1]:
+        try:
+            problems = backend.preflight(_spec(policy, row))
+        except BoundaryError as error:
+            found.append(Check("backend", "fail", f"{name}: {error.cause}", error.hint))
+            break
+        for problem in problems:
+            if problem.remedy and (row is not None or not isinstance(problem, _OF_DATA)):
+                # Credentials are an environment's: a daemon may have others, and tells of them in its own looks.
+                is_ours = patient.is_alive and isinstance(problem, AccessRefused)
+                verdict: Verdict = "fail" if problem.blocks and not is_ours else "warn"
+                text = f"{name}: {problem.text}{' (seen from here; the daemon may see more)' if is_ours else ''}"
+                found.append(Check("backend", verdict, text, problem.remedy))
+    if found:
+        yield from dict.fromkeys(found)  # of all scopes the same is said once
+    elif rows:
         yield Check("backend", "ok", f"{name} can be trained on {counted(len(rows), 'dataset')}")
+    else:
+        yield Check("backend", "ok", f"{name}; no dataset was built to look at yet")
+
+
+def _spec(policy: TrainingPolicy, row: DatasetRow | None) -> Spec:
+    """Return what would be trained on a dataset; without one, what all trainings have in common."""
+    ref = DatasetRef("", "", 0, 0)
+    if row is not None:
+        ref = DatasetRef(row.dataset_id, layout.dataset_folder(row.dataset_id), row.train, row.validation)
+    knobs: dict[str, Hyperparameter] = {"n_epochs": policy.epochs, "batch_size": policy.batch_size}
+    return Spec(
+        backend=policy.backend,
+        model_id=_NO_ID,
+        scope=GLOBAL if row is None else row.scope,
+        base=policy.base_model,
+        dataset=ref,
+        hyperparameters=knobs,
+    )
 
 
 def _trigger(patient: Patient) -> Iterator[Check]:

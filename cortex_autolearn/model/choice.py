@@ -56,8 +56,10 @@ class Choice:
             max_tokens: how long the answer may be, in tokens; None for the model's own limit.
 
         Returns:
-            for ``base`` and ``exemplar`` what Anthropic's ``messages.create`` takes, for ``bedrock`` what its
-            ``converse`` takes, for ``openai`` what ``chat.completions.create`` takes.
+            for ``base`` and ``exemplar`` what Anthropic's ``messages.create`` takes, for ``bedrock`` what the
+            ``converse`` of boto3's client ``bedrock-runtime`` takes, for ``openai`` what the openai package's
+            ``chat.completions.create`` takes. :attr:`kind` tells which client that is, and nothing else has to be
+            known.
 
         Raises:
             ValueError: ``input`` is empty, and a model with examples has nothing to look for; or the choice was made by

@@ -10,6 +10,7 @@ and the messages about bad values are made from them. ``extra`` may hold:
 ``at_most``   (text) the field of the same struct that this one must not exceed.
 ``below``     (text) the field of the same struct that this one must stay below.
 ``loopback_unless`` (text) the field of the same struct without which this address must be the machine's own.
+``https_unless`` (text) the field of the same struct without which this URL must be https, or the machine's own.
 
 The limits hold for values that came through ``settings``; building a policy in code checks nothing. A new section is a
 struct here (each field with a default) and one line in ``settings.Settings``. A setting is a bool, int, float, str, a
@@ -28,7 +29,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import fields
 
 from cortex_autolearn.model.layout import LOG
-from cortex_autolearn.model.service_policy import is_loopback
+from cortex_autolearn.model.service_policy import is_loopback, is_private
 from cortex_autolearn.model.training_policy import DEFAULT_SYSTEM_PROMPT as DEFAULT_SYSTEM_PROMPT  # noqa: PLC0414 - of one
 from cortex_autolearn.model.training_policy import DatasetPolicy as DatasetPolicy  # noqa: PLC0414 - name here and there
 from cortex_autolearn.model.training_policy import TrainingPolicy as TrainingPolicy  # noqa: PLC0414
@@ -310,6 +311,7 @@ _RELATIONS: Final[dict[str, tuple[str, Callable[[Any, Any], bool]]]] = {
     "at_most": ("at most", le),
     "below": ("below", lt),
     "loopback_unless": ("a loopback address, as long as", lambda host, is_public: is_public or is_loopback(host)),
+    "https_unless": ("https, or a loopback address, as long as", lambda url, is_open: is_open or is_private(url)),
 }
 
 

@@ -38,3 +38,12 @@ class HttpPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def is_loopback(host: str) -> bool:
     """Tell whether nobody but this machine reaches an address."""
     return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def is_private(url: str) -> bool:
+    """Tell whether nobody on the way reads what goes to a URL: it is https, or this machine's own; none is, too."""
+    scheme, _, rest = url.partition("://")
+    host = rest.partition("/")[0]
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    is_name = not name.replace(".", "").isdigit()  # 127.0.0.1.example.org is anybody's
+    return not url or scheme.lower() == "https" or (is_loopback(name) and not (is_name and name.startswith("127.")))

@@ -70,8 +70,11 @@ class TrainingPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(description="one model for all masters, or one for each master that has enough examples"),
     ] = "global"
     backend: Annotated[
-        Literal["exemplar", "export"],
-        Meta(description="who trains: a current Claude with worked examples, or files for whoever trains elsewhere"),
+        Literal["exemplar", "export", "bedrock", "openai_compat"],
+        Meta(
+            description="who trains: a current Claude with worked examples, files for whoever trains elsewhere, "
+            "Amazon Bedrock, or an API like OpenAI's"
+        ),
     ] = "exemplar"
     base_model: Annotated[
         str,

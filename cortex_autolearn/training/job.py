@@ -299,7 +299,7 @@ class Trainings:
         for training in trainings:
             will_be = training.submitted_us is None and training.ended_us is None
             if will_be or (training.submitted_us or 0) >= begins_us:
-                costs += training.estimate.training_usd or 0.0
+                costs += _cost_usd(training)
         return costs
 
     def _free_id(self, reading: TrainingReading) -> str:
@@ -312,6 +312,12 @@ class Trainings:
 
     def _now_us(self) -> int:
         return instants.to_us(self._clock.now())
+
+
+def _cost_usd(training: Training) -> float:
+    """Return what a training cost, as its backend counted it; as it was estimated where it did not, or not yet."""
+    counted = None if training.seen is None else training.seen.metrics.get("training_usd")
+    return float(counted) if isinstance(counted, int | float) else training.estimate.training_usd or 0.0
 
 
 def progress_of(reading: TrainingReading, policy: TrainingPolicy) -> dict[str, Progress]:

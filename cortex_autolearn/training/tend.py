@@ -191,6 +191,11 @@ def _ask(training: Training, trainer: Trainer) -> RemoteJob | None:
     found = _find(training, trainer)
     if found is None and training.ending is None:
         found = _submit(training, trainer)
+    elif found is None:
+        # Where a backend sends data ahead of the job, some may be there without one.
+        discard = getattr(trainer, "discard", None)
+        if discard is not None:
+            discard(training.token)
     if found is not None and training.ending is not None and not found.ended:
         trainer.cancel(found.job_id)
         found = trainer.poll(found.job_id)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from cortex_autolearn.adapters import files
+from cortex_autolearn.adapters.credentials import credential
 from cortex_autolearn.ports import BoundaryError
 
 if TYPE_CHECKING:
@@ -15,11 +14,8 @@ if TYPE_CHECKING:
 KEY_VARIABLE: Final = "ANTHROPIC_API_KEY"
 CREDENTIAL: Final = "anthropic_api_key"
 """The name of the file in systemd's ``$CREDENTIALS_DIRECTORY`` (``LoadCredential=anthropic_api_key:…``)."""
-NO_KEY: Final = "none"
-"""What stands in the credential where there is no key: systemd knows no empty one (``SetCredential=``)."""
 
 _BASE_URL: Final = "https://api.anthropic.com"
-_CREDENTIAL_BYTES: Final = 4_096
 
 
 def api_key(environ: Mapping[str, str]) -> str | None:
@@ -29,19 +25,7 @@ def api_key(environ: Mapping[str, str]) -> str | None:
         BoundaryError: there is a credential, and it cannot be read.
     """
     key = environ.get(KEY_VARIABLE, "").strip()
-    folder = environ.get("CREDENTIALS_DIRECTORY", "")
-    if key or not folder:
-        return key or None
-    path = Path(folder, CREDENTIAL)
-    with files.wrap("read the credential", path):
-        try:
-            with path.open("rb") as file:
-                found = file.read(_CREDENTIAL_BYTES)
-        except FileNotFoundError:
-            return None
-    # What is no text cannot be a key; the judge says so without showing it.
-    key = found.decode("utf-8", "replace").strip()
-    return None if key in {"", NO_KEY} else key
+    return key or credential(environ, CREDENTIAL)
 
 
 def base_url(environ: Mapping[str, str]) -> str:
