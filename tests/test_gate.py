@@ -73,6 +73,11 @@ def test_only_completed_is_successful(status: str | None) -> None:
     assert gate.verdict(Facts(status=status), POLICY) == "Not successful"
 
 
+def test_a_status_counts_by_what_it_says() -> None:
+    """Read from a file it is another object than the constant."""
+    assert gate.verdict(Facts(status="".join(["comp", "leted"])), POLICY) == gate.KEPT
+
+
 @pytest.mark.parametrize(
     ("facts", "verdict"),
     [

@@ -88,8 +88,7 @@ def test_back_off(failures: int, days_ago: float, waits: bool) -> None:
     assert isinstance(found, Wait) is waits
     if isinstance(found, Wait):
         assert found.reason == "backing_off"
-        assert found.until_us is not None
-        assert found.until_us > NOW
+        assert found.until_us == jobs[-1].ended_us + {1: 1, 2: 2}.get(failures, 4) * 86_400_000_000  # type: ignore[operator]
 
 
 def test_success_ends_back_off() -> None:
@@ -104,9 +103,11 @@ def test_third_failure_on_same_data() -> None:
     found = decide(facts(1000, *jobs, made=built(dataset="d1")), BARS, NOW)
     assert isinstance(found, Wait)
     assert found.reason == "same_data_failed"
-    other = decide(facts(1000, *jobs, made=built(dataset="d2")), BARS, NOW)
-    assert isinstance(other, Start)
-    assert other.attempt == 1
+    assert decide(facts(1000, *jobs, jobs[0], made=built(dataset="d1")), BARS, NOW).reason == "same_data_failed"  # type: ignore[union-attr]
+    for name in ("d0", "d2"):
+        other = decide(facts(1000, *jobs, made=built(dataset=name)), BARS, NOW)
+        assert isinstance(other, Start)
+        assert other.attempt == 1
 
 
 def test_next_attempt_is_counted() -> None:
@@ -114,6 +115,20 @@ def test_next_attempt_is_counted() -> None:
     found = decide(facts(1000, ended("failed", 9, dataset="d1"), made=built()), BARS, NOW)
     assert isinstance(found, Start)
     assert found.attempt == 2
+
+
+def test_two_failures_on_same_data_are_not_the_end() -> None:
+    """The third attempt on it is made, whoever read the dataset's name from where."""
+    again = built(dataset="".join(["d", "1"]))
+    found = decide(facts(1000, *(ended("failed", days, dataset="d1") for days in (9, 5)), made=again), BARS, NOW)
+    assert isinstance(found, Start)
+    assert found.attempt == 3
+
+
+def test_nothing_known_of_attempts() -> None:
+    """A dataset that nothing more is known of would be trained for the first time, and covers no outcome."""
+    plain = built()
+    assert (plain.attempt, plain.covers_us, plain.lost_id, plain.left_out) == (1, 0, None, ())
 
 
 def test_attempts_that_the_state_forgot_count() -> None:
@@ -144,6 +159,66 @@ def test_deadline() -> None:
     assert isinstance(decide(facts(0, late._replace(is_waiting_for_person=True)), BARS, NOW), Poll)
     assert isinstance(decide(facts(0, late._replace(submitted_us=NOW - 86_400_000_000)), BARS, NOW), Poll)
     assert isinstance(decide(facts(0, Tried("ft-1", "d0", None)), BARS, NOW), Poll)
+    assert isinstance(decide(facts(0, late._replace(submitted_us=NOW - 86_400_000_001)), BARS, NOW), Abandon)
+
+
+def test_a_clock_that_was_set_back_abandons_nothing() -> None:
+    """A job that was submitted later than now has taken no time."""
+    assert isinstance(decide(facts(0, Tried("ft-1", "d0", "running", NOW + DAY_US)), BARS, NOW), Poll)
+
+
+def test_the_oldest_job_comes_first() -> None:
+    """Of two jobs under way, as two machines may have left them, the older one is seen to its end first."""
+    old, young = Tried("ft-1", "d0", "running", NOW - 2), Tried("ft-2", "d0", "running", NOW - 1)
+    assert decide(facts(0, old, young), BARS, NOW) == Poll("global", "ft-1")
+
+
+WAITS: list[tuple[str, Facts]] = [
+    (
+        "1 training in a row made no model, the last one ft-1",
+        facts(1000, ended("failed", 0.5, name="ft-1")),
+    ),
+    (
+        "2 trainings in a row made no model, the last one ft-2",
+        facts(1000, ended("failed", 1.5, name="ft-1"), ended("cancelled", 0.5, name="ft-2")),
+    ),
+    ("999 of 1000 examples are left after cleaning", facts(made=built(999))),
+    (
+        "997 of 1000 examples are left after cleaning (left out: exact_duplicate: 2, too_long: 1)",
+        facts(made=built(997)._replace(left_out=(("exact_duplicate", 2), ("too_long", 1)))),
+    ),
+    (
+        "3 trainings on dataset d1 failed",
+        facts(1000, *(ended("failed", days, dataset="d1") for days in (9, 8, 7)), made=built()),
+    ),
+    (
+        "the backend cannot be reached",
+        facts(made=built()._replace(estimate=None, away="the backend cannot be reached")),
+    ),
+    ("what the training costs is unknown, and there is a budget to keep", facts(made=built(usd=None))),
+    ("the training costs 5.01 USD, and one may cost 5.00 USD", facts(made=built(usd=5.01))),
+    (
+        "the training costs 4.50 USD, and 4.25 of 8.00 USD are spent this month",
+        facts(made=built(usd=4.5), spent=4.25),
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "known"), WAITS)
+def test_why_it_waits(text: str, known: Facts) -> None:
+    """In words and with the numbers it rests on, as the log, the status and the doctor show them."""
+    found = decide(known, BARS, NOW)
+    assert isinstance(found, Wait)
+    assert found.text == text
+
+
+def test_why_it_is_abandoned() -> None:
+    """How long it has taken, and how long it might have, in hours."""
+    bars = BARS._replace(deadline_s=10_000.5 * 3600)
+    job = Tried("ft-1", "d0", "running", NOW - 20_000 * 3_600_000_000 - 1_800_000_000)
+    assert decide(facts(0, job), bars, NOW) == Abandon(
+        "global", "ft-1", "it has taken 20000.5 h and may take 10000.5 h"
+    )
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,80 @@ def test_repeated(serving: Serving, step: Step) -> None:
     assert isinstance(follow(serving, step), Unchanged)
 
 
+@pytest.mark.parametrize(
+    ("serving", "step"),
+    [
+        *((serving, Step("pause", "person")) for serving in (STEADY, DEPLOYING, WATCHING)),
+        *((serving, Step("resume", "person")) for serving in (STEADY, DEPLOYING, WATCHING)),
+        *((one, Step("restore", "person", model=one.champion)) for one in (DEPLOYING, TESTING, PAUSED, WATCHING)),
+        (STEADY, Step("deploy", "person", model="v1.0.0")),
+    ],
+)
+def test_what_was_not_done_is_no_repetition(serving: Serving, step: Step) -> None:
+    """A step that only looks like one that was taken is refused, so that nobody believes it was."""
+    assert isinstance(follow(serving, step), Refused)
+
+
+def test_what_stands_is_told_to_whoever_repeats() -> None:
+    """Who serves the master, and what goes on beside it."""
+    assert follow(PAUSED, Step("pause", "person")) == Unchanged(
+        "security-master is served by v1.0.0, and a test is paused (ft-1)"
+    )
+    assert follow(STEADY, Step("restore", "person", model="v1.0.0")) == Unchanged(
+        "security-master is served by v1.0.0, and no model is tested"
+    )
+
+
+def test_a_refusal_names_the_step_as_people_say_it() -> None:
+    """The step, the master, and what stands in the way."""
+    assert follow(DEPLOYING, Step("roll_back", "person")) == Refused(
+        "cannot roll back for security-master: a model is being deployed (ft-1)"
+    )
+    assert follow(STEADY, Step("restore", "person", model="v0")) == Refused(
+        "cannot restore v0 for security-master: its former champions are none"
+    )
+    assert follow(STEADY, Step("restore", "person", model="v0"), known=frozenset({"v2", "v1"})) == Refused(
+        "cannot restore v0 for security-master: its former champions are v1, v2"
+    )
+    assert follow(STEADY, Step("restore", "daemon", model="v0"), known=frozenset({"v0"})) == Refused(
+        "cannot restore for security-master: that is a person's to decide"
+    )
+
+
+@pytest.mark.parametrize("model", ["a-9", "zz-1", "v1.0.0"])
+@pytest.mark.parametrize("by", get_args(Actor))
+@pytest.mark.parametrize("serving", [STEADY, DEPLOYING, TESTING, PAUSED, WATCHING])
+def test_a_model_that_is_not_asked_for_changes_nothing(serving: Serving, by: Actor, model: str) -> None:
+    """Only ``deploy``, ``promote`` and ``restore`` are about a model that the step names."""
+    for verb in set(get_args(Verb)) - {"deploy", "promote", "restore"}:
+        assert follow(serving, Step(verb, by, model, "t")) == follow(serving, Step(verb, by, None, "t"))
+
+
+@pytest.mark.parametrize("name", ["a-9", "v1.0.0-2", "zz-1"])
+def test_names_have_no_order(name: str) -> None:
+    """Any other model may be deployed, promoted and restored, whatever it is called."""
+    assert follow(STEADY, Step("deploy", "daemon", model=name)) == Serving(M, "v1.0.0", "deploying", name)
+    tested = TESTING._replace(challenger=name)
+    assert follow(tested, Step("promote", "person", name, "w")) == Serving(M, name, "watching", "v1.0.0", "w")
+    assert follow(STEADY, Step("restore", "person", model=name), known=frozenset({name})) == Serving(M, name)
+    other = tested._replace(phase="deploying", test_id=None)
+    assert isinstance(follow(other, Step("deploy", "person", model=name + "x")), Refused)
+
+
+def read_again(name: str) -> str:
+    """Return the name as it comes from a command or the state: equal, and another object."""
+    return "".join(list(name))
+
+
+def test_a_name_counts_by_what_it_says() -> None:
+    """Whether it was typed, or read from the state."""
+    model, champion = read_again("ft-1"), read_again("v1.0.0")
+    assert isinstance(follow(STEADY, Step("deploy", "person", model=champion)), Refused)
+    assert isinstance(follow(DEPLOYING, Step("deploy", "person", model=model)), Unchanged)
+    assert isinstance(follow(WATCHING, Step("promote", "person", model=model)), Unchanged)
+    assert isinstance(follow(STEADY, Step("restore", "person", model=champion)), Unchanged)
+
+
 def test_restore() -> None:
     """A former champion can be brought back by a person."""
     found = follow(Serving(M, "ft-1"), Step("restore", "person", model="v1.0.0"), known=frozenset({"v1.0.0"}))

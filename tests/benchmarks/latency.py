@@ -102,8 +102,9 @@ def _latencies(layer: str, path: Path, outcomes: Path, options: argparse.Namespa
 class Arrivals:
     """Task ids that appear in the outcome files; reads what was appended, and a replaced file from its start."""
 
-    def __init__(self, outcomes: Path) -> None:
-        """``outcomes`` is the folder that holds ``training`` and ``validation``."""
+    def __init__(self, outcomes: Path, task_id: re.Pattern[bytes] = TASK_ID) -> None:
+        """``outcomes`` is the folder that holds ``training`` and ``validation``; ``task_id`` finds the ids to watch."""
+        self._task_id = task_id
         self._folders = [outcomes / "training", outcomes / "validation"]
         self._read: dict[Path, tuple[int, int]] = {}
 
@@ -129,7 +130,7 @@ class Arrivals:
             return
         whole = data.rfind(b"\n") + 1
         self._read[path] = (stat.st_ino, offset + whole)
-        for found in TASK_ID.findall(data[:whole]):
+        for found in self._task_id.findall(data[:whole]):
             yield found.decode()
 
 

@@ -82,15 +82,16 @@ def timed(command: Sequence[str | Path], environment: Mapping[str, str] | None =
         return Cost(cpu_s=usage["user_s"] + usage["system_s"], stdout=out.read_text("utf-8", "replace"), **usage)
 
 
-def child_environment() -> dict[str, str]:
-    """Return a child's environment: ours, with this checkout importable and no configuration of the user's.
+def child_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return a child's environment: ours, with this checkout importable and no configuration of the user's, and more.
 
     Bytecode is kept, as that of an installed package is: else every start would compile this checkout anew.
     """
     left_out = ("CORTEX_", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
-    path = [str(REPOSITORY), *filter(None, [kept.get("PYTHONPATH")])]
-    return {**kept, "PYTHONPATH": os.pathsep.join(path)}
+    more = more or {}
+    path = [str(REPOSITORY), *filter(None, [more.get("PYTHONPATH"), kept.get("PYTHONPATH")])]
+    return {**kept, **more, "PYTHONPATH": os.pathsep.join(path)}
 
 
 def ours(*arguments: str | Path) -> list[str | Path]:
@@ -217,15 +218,17 @@ def _kilobytes(file: Path, key: str) -> int:
 class Daemon:
     """The daemon as a child: started on a root, stopped with SIGTERM."""
 
-    def __init__(self, root: Path, output: Path) -> None:
-        """Start it on ``root``; what it prints goes to ``output``."""
+    def __init__(
+        self, root: Path, output: Path, options: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start it on ``root``; what it prints goes to ``output``; ``environment`` is added to ours."""
         self._output = output.open("wb")
         self._child = subprocess.Popen(
-            [str(part) for part in ours("run", "--root", root, "--init")],
+            [str(part) for part in ours("run", "--root", root, "--init", *options)],
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,
-            env=child_environment(),
+            env=child_environment(environment),
         )
         self.pid = self._child.pid
         self._log = output
