@@ -78,6 +78,7 @@ class Deployment:
 
 @dataclass
 class Region:
+    name: str
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     made: dict[str, str] = field(default_factory=dict)  # custom models: ARN to name
@@ -109,7 +110,7 @@ class World:
         self.roles = {ROLE}
         self.quota = 10
         self.owners = {BUCKET: ACCOUNT}
-        self.regions = {REGION: Region(), "us-west-2": Region(), "eu-north-1": Region()}
+        self.regions = {name: Region(name) for name in (REGION, "us-west-2", "eu-north-1")}
         self.regions[REGION].models[NOVA] = offered(NOVA)
         self.regions["us-west-2"].models |= {
             LLAMA: offered(LLAMA),
@@ -341,9 +342,9 @@ class World:
             self._moto("PUT", f"{folder}/{path}", VALIDATED.encode())
 
     @staticmethod
-    def _made(_region: Region, job: Job) -> str:
+    def _made(region: Region, job: Job) -> str:
         base = job.request["baseModelIdentifier"]
-        return f"arn:aws:bedrock:{REGION}:{ACCOUNT}:custom-model/{base}/{_id(job.request['customModelName'])}"
+        return f"arn:aws:bedrock:{region.name}:{ACCOUNT}:custom-model/{base}/{_id(job.request['customModelName'])}"
 
     def _moto(
         self, method: str, path: str, body: bytes = b"", region: str = REGION, headers: dict[str, str] | None = None

@@ -78,6 +78,8 @@ class OpenaiApi:
         self.uploaded = 0
         self.now = BEGAN
         self.busy = 0
+        self.hides_jobs = False
+        """Whether what was created does not show in the list yet."""
         self.moves_when_asked = False
         """Whether a job takes a step each time it is looked at."""
         self.lock = threading.RLock()
@@ -201,7 +203,7 @@ class OpenaiApi:
         wanted = {name[9:-1]: value for name, value in query.items() if re.fullmatch(r"metadata\[.+\]", name)}
         if wanted and self.filters == "refused":
             raise rules.bad("Unknown query parameter: metadata", "metadata", "unknown_parameter")
-        found = list(reversed(self.jobs.values()))
+        found = [] if self.hides_jobs else list(reversed(self.jobs.values()))
         if self.filters == "yes" and self.keeps_metadata:
             found = [job for job in found if wanted.items() <= job["metadata"].items()]
         return self._page(found, query, 20)

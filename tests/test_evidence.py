@@ -377,8 +377,8 @@ def test_what_was_only_seen_is_open() -> None:
 def test_a_void_task_is_missed_by_nobody() -> None:
     """Cancelled, or another test's: its window passes by; one that has closed keeps its failure."""
     evidence = Evidence(BASELINE, POLICY)
-    for task_id in ("void", "hangs"):
-        evidence.assigned(task_id, treated=True, probability=0.1, at_us=0)
+    for at_us, task_id in enumerate(("void", "hangs")):
+        evidence.assigned(task_id, treated=True, probability=0.1, at_us=at_us)
     evidence.void("void")
     evidence.void("never seen")
     again = Evidence.of(BASELINE, POLICY, evidence.entries())
@@ -616,16 +616,19 @@ def test_a_window_of_zero_closes_with_the_outcome() -> None:
     evidence.observe(outcome(at_s=10**6))
     evidence.observe(outcome("at once", at_s=0))
     assert evidence.numbers().closed == evidence.numbers().arrived
-    assert evidence.numbers().closed.treated.tasks == 2
+    assert (evidence.numbers().closed.treated.tasks, evidence.numbers().closed.treated.completed) == (2, 2)
     evidence.assigned("u", treated=True, probability=0.1, at_us=0)
     assert list(evidence.closing(10**15)) == []
 
 
-@pytest.mark.parametrize(("vanished", "waits"), [(10, False), (11, True)])
-def test_completion_waits_where_the_champions_tasks_hang(vanished: int, waits: bool) -> None:
-    """Above 1 % of them, evidence of a lower completion rate counts closed windows only."""
+@pytest.mark.parametrize(
+    ("percent", "vanished", "waits"),
+    [(1.0, 10, False), (1.0, 11, True), (5.0, 50, False), (5.0, 51, True), (10.0, 100, False), (10.0, 101, True)],
+)
+def test_completion_waits_where_the_champions_tasks_hang(percent: float, vanished: int, waits: bool) -> None:
+    """Above 1 % of them, or what the policy says, evidence of a lower completion rate counts closed windows only."""
     baseline = Baseline(tasks=1000, completed=900, vanished=vanished)
-    evidence = Evidence(baseline, POLICY)
+    evidence = Evidence(baseline, RolloutPolicy(maturation_s=100, patient_above_percent=percent))
     evidence.observe(outcome(completed=False))
     assert (evidence.numbers().completion_down == 0) is waits
     assert evidence.numbers().failures_in_a_row == 1, "the breaker never waits"
@@ -666,7 +669,16 @@ def test_an_outcome_after_all_closes_with_its_window() -> None:
 
 @pytest.mark.parametrize(
     ("routed", "unrouted", "rings"),
-    [(15, 4, False), (16, 4, False), (15, 5, True), (0, 19, False), (30, 7, False), (30, 8, True)],
+    [
+        (15, 4, False),
+        (16, 4, False),
+        (15, 5, True),
+        (0, 19, False),
+        (30, 7, False),
+        (30, 8, True),
+        (79, 20, True),
+        (80, 20, False),
+    ],
 )
 def test_callers_that_do_not_route_ring_an_alarm(routed: int, unrouted: int, rings: bool) -> None:
     """More than 20 % of at least 20 tasks of the challenger's."""

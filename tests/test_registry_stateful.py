@@ -177,6 +177,7 @@ class Registry(RuleBasedStateMachine):
         self.made: list[str] = []
         self.queue: list[tuple[str, str, bool]] = []  # master, model, whether a person asked
         self.unoffered: list[tuple[str, tuple[str, ...]]] = []
+        self.ran_s = 0  # when the daemon ran last
         self.served: dict[str, tuple[int, bool]] = {}  # model → when it stands, and whether it will
         self.theirs: set[str] = set()
         self.lines = 0
@@ -301,9 +302,15 @@ class Registry(RuleBasedStateMachine):
             assert isinstance(found, Unchanged)
         elif to is not None and to not in earlier:
             assert isinstance(found, Refused)
+        elif isinstance(found, Refused):
+            version = earlier[-1] if to is None else to
+            ready_s, works = self.served.get(version, (self.now_s, False))
+            assert version in self.made, "nothing of ours has to serve it"
+            assert not works or self.ran_s <= ready_s + DEPLOY_S, "the daemon saw it ready"
         else:
             assert isinstance(found, Done)
             version = earlier[-1] if to is None else to
+            assert version not in self.made or self.served[version][1]
             model.take("restore", self.now_s, "manual_decision", champion=version, challenger=None)
 
     @rule(data=st.data(), verbs=st.sampled_from(WORDS))
@@ -431,6 +438,7 @@ class Registry(RuleBasedStateMachine):
     def run(self) -> None:
         """Let the daemon run, and the model do what it must do."""
         self.daemon.rollout.run(self.daemon.handle)
+        self.ran_s = self.now_s
         for model_id, scope in self.unoffered:
             for master in sorted(scope):
                 if not any(one[:2] == (master, model_id) for one in self.queue):
@@ -460,6 +468,8 @@ class Registry(RuleBasedStateMachine):
     def tend(self) -> bool:
         """Serve what is to serve, and nothing else."""
         versions = {version for model in self.models.values() for version in (model.champion, model.challenger)}
+        for model in self.models.values():  # and whom one word brings back
+            versions |= set([one for one in model.champions() if one != model.champion][-1:])
         wanted = [model_id for model_id in self.made if model_id in versions]
         if set(wanted) == set(self.served):
             return False

@@ -202,6 +202,25 @@ class TestDeploying:
         assert [error.cause for error in one.handle.troubles if "is gone" in error.cause]
         assert one.phase() == "testing"
 
+    def test_who_was_champion_before_stays_served_and_nobody_earlier(self, one: Town) -> None:
+        """One word brings the former champion back at once; one that nothing serves any more is refused, with the way."""
+        versions = [MODEL, SECOND, "ft-20251129-001"]
+        one.skills |= dict.fromkeys(versions, BETTER)
+        for version in versions:
+            if version != MODEL:
+                one.add_model(version)
+            one.until(lambda: one.phase() == "testing", most=3)
+            assert isinstance(one.rollout.promote(MASTER, **ME), Done)
+            one.until(lambda: one.phase() == "steady")
+        assert [endpoint.model.model_id for endpoint in one.trainer.endpoints()] == versions[1:]
+        refused = one.rollout.rollback(MASTER, to=MODEL, **ME)
+        assert isinstance(refused, Refused)
+        assert f"deploy {MODEL} {MASTER}" in refused.reason
+        assert isinstance(one.rollout.rollback(MASTER, **ME), Done)
+        assert one.held().champion == SECOND
+        one.run()
+        only_routes_to(one, SECOND)
+
     def test_what_cannot_be_had_for_a_model_that_serves_is_asked_for_every_hour(self, one: Town) -> None:
         """Where the replacement fails too, the champion or challenger is tried again, and not given up."""
         one.until(lambda: one.phase() == "testing", most=2)

@@ -79,6 +79,11 @@ def job_name(token: str) -> str:
     return f"cortex-{token[:_JOB_NAME_DIGITS]}"
 
 
+def is_job_name(name: str) -> bool:
+    """Tell whether :func:`job_name` may have made a name."""
+    return len(name) == len(job_name("0" * _JOB_NAME_DIGITS)) and name.startswith("cortex-")
+
+
 class ModelRef(Struct, frozen=True, kw_only=True):
     """A model that a training made.
 

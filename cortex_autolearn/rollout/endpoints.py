@@ -15,6 +15,7 @@ import msgspec
 from cortex_autolearn.model import instants
 from cortex_autolearn.model.training_jobs import Endpoint
 from cortex_autolearn.ports import BackendError, BoundaryError
+from cortex_autolearn.rollout.registry import former_champion
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -175,6 +176,9 @@ def _is_rejected(reading: RolloutReading, model_id: str) -> bool:
 
 
 def wanted_models(reading: RolloutReading) -> set[str]:
-    """Return the models that serve a master, or are to."""
-    versions = {one for held in reading.servings() for one in (held.champion, held.challenger)}
+    """Return the models that serve a master, are to, or can come back by one word: the champions before these."""
+    versions: set[str | None] = set()
+    for held in reading.servings():
+        former = former_champion(reading.alias_history(held.master), held.champion)
+        versions |= {held.champion, held.challenger, former}
     return {model.ref.model_id for model in reading.models()} & versions

@@ -7,7 +7,12 @@ step is called for is ``decide``'s business, or a person's; what it does to file
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cortex_autolearn.model.experiments import AliasChange
 
 Phase = Literal["steady", "deploying", "testing", "paused", "watching"]
 Actor = Literal["daemon", "person"]
@@ -162,3 +167,13 @@ def _repeated(serving: Serving, step: Step) -> Unchanged | None:
 
 def _of(serving: Serving) -> str:
     return "" if serving.challenger is None else f" ({serving.challenger})"
+
+
+def champions(history: Iterable[AliasChange]) -> list[str]:
+    """Return the versions that were champion, in the order of a master's history; one that came back stands twice."""
+    return [one.version for one in history if one.alias == "champion" and one.version is not None]
+
+
+def former_champion(history: Iterable[AliasChange], champion: str) -> str | None:
+    """Return the version that was champion last before this one; None where there was none."""
+    return next((version for version in reversed(champions(history)) if version != champion), None)

@@ -117,13 +117,25 @@ class Desk:
                 return Refused(f"cannot roll {held.master} back to {to}: first end what runs, which goes to {back}")
             return self._asked(held, Step("revert" if held.phase == "watching" else "roll_back", "person"))
         history = self._transaction.alias_history(held.master)
-        former = [one.version for one in history if one.alias == "champion" and one.version is not None]
-        earlier = [version for version in former if version != held.champion]
+        former = registry.champions(history)
+        earlier = registry.former_champion(history, held.champion)
         if to is None and history and history[-1].step in _BACK:
             return Unchanged(f"{held.champion} is champion of {held.master} again since {day_text(history[-1].at_us)}")
-        if to is None and not earlier:
+        version = to or earlier
+        if version is None:
             return Refused(f"cannot roll {held.master} back: {held.champion} is its only champion so far")
-        return self._asked(held, Step("restore", "person", to or earlier[-1]), known=frozenset(former))
+        if version in former and not self._is_served(version):
+            hint = f"test it anew: `deploy {version} {held.master}`"
+            return Refused(f"cannot roll {held.master} back to {version}: nothing serves it any more; {hint}")
+        return self._asked(held, Step("restore", "person", version), known=frozenset(former))
+
+    def _is_served(self, version: str) -> bool:
+        if self._transaction.model(version) is None:
+            return True  # a provider's own, which nobody has to deploy
+        return any(
+            one.model_id == version and one.seen is not None and one.seen.state == "ready"
+            for one in self._transaction.endpoints()
+        )
 
     def settle(self, held: Held) -> Result:
         """End a watch: the promoted model stays."""

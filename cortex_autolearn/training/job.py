@@ -7,6 +7,7 @@ any line leaves one job, and one model. What a person asks for goes the same way
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
@@ -315,9 +316,15 @@ class Trainings:
 
 
 def _cost_usd(training: Training) -> float:
-    """Return what a training cost, as its backend counted it; as it was estimated where it did not, or not yet."""
+    """Return what a training cost, as its backend counted it; as it was estimated where it did not, or not yet.
+
+    While it is under way, what was counted may be a part: the month's budget is kept by whichever is more.
+    """
+    estimated = training.estimate.training_usd or 0.0
     counted = None if training.seen is None else training.seen.metrics.get("training_usd")
-    return float(counted) if isinstance(counted, int | float) else training.estimate.training_usd or 0.0
+    if not isinstance(counted, int | float) or not 0 <= counted < math.inf:
+        return estimated
+    return counted if training.ended_us is not None else max(counted, estimated)
 
 
 def progress_of(reading: TrainingReading, policy: TrainingPolicy) -> dict[str, Progress]:

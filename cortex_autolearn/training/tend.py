@@ -133,7 +133,7 @@ class Tender:
         after = before._replace(polled_us=None if is_working else now_us)
         if found is not None:
             after = after._replace(state=found.state, seen=found, submitted_us=before.submitted_us or now_us)
-        state = _end_state(after, found)
+        state = _end_state(after, found, is_waited_out=self._is_waited_out(after, now_us))
         if state is not None:
             after = after._replace(state=state, ended_us=now_us, polled_us=now_us)
         percent = int(100 * (found.progress or 0.0)) if found is not None else 0
@@ -176,6 +176,11 @@ class Tender:
             training = training._replace(**changes)
             transaction.put_training(training)
         return training
+
+    def _is_waited_out(self, training: Training, now_us: int) -> bool:
+        """Tell whether a training that was to end by its deadline has had as long again for that."""
+        waited_us = now_us - (training.submitted_us or now_us)
+        return waited_us > 2 * self._bars.deadline_s * instants.SECOND_US
 
     def _noted_trigger(self) -> dict[str, Any] | None:
         """Return the trigger file that we wrote; None where there is none, or where it is somebody else's."""
@@ -334,13 +339,14 @@ def _reason(training: Training) -> str:
             return told or "the backend gave no reason"
 
 
-def _end_state(training: Training, found: RemoteJob | None) -> JobState | None:
+def _end_state(training: Training, found: RemoteJob | None, *, is_waited_out: bool) -> JobState | None:
     """Return the state in which a training ends now; None while it goes on."""
     if found is not None and found.state == "succeeded":
         # Also where it was to be ended: that came too late, and the model is there.
         return "failed" if found.model is None else "succeeded"
     if training.ending == "deadline":
-        return "failed"  # its backend was asked to end it, and it is not waited for any longer
+        # Its backend was asked to end it. What it was given is removed when it has ended, so that is waited for.
+        return "failed" if found is None or found.ended or is_waited_out else None
     if training.ending == "cancel":
         return "cancelled" if found is None or found.ended else None
     return found.state if found is not None and found.ended else None

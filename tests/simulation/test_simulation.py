@@ -48,13 +48,13 @@ LEAST: dict[str, int] = {
     "auto_promotion": 40,
     "auto_rollback": 80,
     "challenger_retired": 10,
-    "promotion_reverted": 2,
+    "promotion_reverted": 1,
     "promotion_settled": 15,
     "manual_decision": 10,
     "quality_scored": 200,
-    "budget_reached": 10,
+    "budget_reached": 5,
 }
-"""How often what must happen in these worlds, at least; about half of what happens."""
+"""How often what must happen in these worlds, at least; less than half of what happens."""
 
 
 def simulated(*options: str) -> dict[str, Any]:

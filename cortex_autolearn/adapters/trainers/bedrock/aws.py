@@ -56,6 +56,7 @@ _CODES: Final[dict[Kind, frozenset[str]]] = {
             "MissingAuthenticationToken",
             "MissingAuthenticationTokenException",
             "RequestExpired",
+            "RequestTimeTooSkewed",
             "SignatureDoesNotMatch",
             "TokenRefreshRequired",
             "UnrecognizedClientException",
@@ -152,7 +153,12 @@ class Aws:
 
     def _call(self, service: Service, operation: str, request: Mapping[str, object]) -> dict[str, Any]:
         try:
-            answer: dict[str, Any] = getattr(self._client(service), operation)(**request)
+            client = self._client(service)
+            answer: dict[str, Any] = getattr(client, operation)(**request)
+            shape = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation]).output_shape
+            lacking = sorted(set(shape.required_members) - answer.keys()) if shape is not None else []
+            if lacking:  # the SDK hands on whatever came; half an answer is none
+                raise Fault("away", f"the answer to {operation} lacks {', '.join(lacking)}")
         except Exception as error:  # noqa: BLE001 -- whatever it is, it becomes a fault
             # Not from the error: it holds the request and its headers.
             raise self._fault(error) from None

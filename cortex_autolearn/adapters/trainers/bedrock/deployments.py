@@ -44,7 +44,8 @@ class Deployments:
         Raises:
             BoundaryError: the service does not say, or another model is served under that name.
         """
-        name = _name(token)
+        self._require_home(model)
+        name = _name(token, model)
         endpoint = Endpoint(endpoint_id=name, token=token, model=model, state="creating", usd_per_hour=0.0)
         base = BASES.get(model.base)
         if base is not None and not base.is_on_demand:
@@ -75,7 +76,7 @@ class Deployments:
         Raises:
             BoundaryError: the service does not say.
         """
-        found = self._find(_name(endpoint.token))
+        found = self._found(endpoint)
         if found is None:
             return msgspec.structs.replace(endpoint, state="gone", reason="")
         return _told(endpoint, found)
@@ -86,7 +87,7 @@ class Deployments:
         Raises:
             BoundaryError: the service does not do it.
         """
-        found = self._find(_name(endpoint.token))
+        found = self._found(endpoint)
         if found is None:
             return
         _told(endpoint, found)  # never another's
@@ -103,11 +104,26 @@ class Deployments:
         Raises:
             BoundaryError: the service does not do it.
         """
+        self._require_home(model)
         try:
             self._aws.call("bedrock", "delete_custom_model", {"modelIdentifier": model.artefact})
         except Fault as fault:
             if fault.kind != "missing":
                 raise faults.error(fault, "delete the custom model", model.artefact) from None
+
+    def _found(self, endpoint: Endpoint) -> dict[str, Any] | None:
+        """Return the deployment of an endpoint: by its ARN, as another account has no such, where that is known."""
+        self._require_home(endpoint.model)
+        return self._find(endpoint.target or _name(endpoint.token, endpoint.model))
+
+    def _require_home(self, model: ModelRef) -> None:
+        """Refuse to ask one region about what is in another: it would say that there is no such thing."""
+        parts = model.artefact.split(":")
+        region = parts[3] if len(parts) > 3 else ""
+        if region and region != self._aws.region:
+            cause = f"it is in {region}, and bedrock.region is {self._aws.region}"
+            hint = f'Set bedrock.region = "{region}" until nothing of it is needed'
+            raise BoundaryError("look after the model", model.model_id, cause, hint=hint, retryable=True)
 
     def _find(self, name: str) -> dict[str, Any] | None:
         try:
@@ -118,8 +134,9 @@ class Deployments:
             raise faults.error(fault, "look at the deployment", name) from None
 
 
-def _name(token: str) -> str:
-    return job_name(sha256(token.encode()).hexdigest())
+def _name(token: str, model: ModelRef) -> str:
+    """Return a deployment's name; of the model too, as two ROOTs that share an account may give the same token."""
+    return job_name(sha256(f"{token} {model.artefact}".encode()).hexdigest())
 
 
 def _told(endpoint: Endpoint, found: Mapping[str, Any]) -> Endpoint:

@@ -18,7 +18,7 @@ INSTALL: Final = "Install it: pip install 'cortex-autolearn[bedrock]'"
 _CREDENTIALS: Final = (
     "Give the daemon credentials that have not expired: a role of the machine, AWS_PROFILE, the variables "
     f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the systemd credential {CREDENTIAL}; AWS refuses them as well "
-    "where bedrock.region is not enabled for the account"
+    "where bedrock.region is not enabled for the account, or this machine's clock is wrong"
 )
 _RIGHTS: Final = "Give these credentials the rights that the README lists under Amazon Bedrock"
 _ROLE: Final = (

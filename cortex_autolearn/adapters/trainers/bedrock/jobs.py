@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cortex_autolearn.adapters.trainers.bedrock import faults, uploads
@@ -160,11 +161,11 @@ class Jobs:
         )
 
     def _tidy(self, place: Place, reason: str) -> str:
-        """Remove what was sent for a job that has ended; what we have no right to remove is told of and stays."""
+        """Remove what was sent for a job that has ended; what cannot be removed is told of and stays."""
         try:
             self._uploads.remove(place.bucket, place.folder)
         except BoundaryError as error:
-            if "AccessDenied" not in error.cause:
+            if error.retryable and "AccessDenied" not in error.cause:
                 raise
             left = f"its training data stays in s3://{place.bucket}/{place.folder}/ ({error.cause})"
             return f"{reason}; {left}" if reason else left
@@ -181,10 +182,10 @@ class Jobs:
         """Return the losses: the last of the file that has one for each step, else what the service says itself."""
         losses: dict[str, Metric] = {}
         if "trainingLoss" in answer.get("trainingMetrics", {}):
-            losses["loss"] = answer["trainingMetrics"]["trainingLoss"]
+            losses["loss"] = _told(answer["trainingMetrics"]["trainingLoss"])
         for one in answer.get("validationMetrics", ()):
             if "validationLoss" in one:
-                losses["validation_loss"] = one["validationLoss"]
+                losses["validation_loss"] = _told(one["validationLoss"])
         bucket, _, prefix = answer["outputDataConfig"]["s3Uri"].removeprefix("s3://").partition("/")
         try:
             keys = self._uploads.keys(bucket, prefix)
@@ -204,12 +205,17 @@ def _last(data: bytes, column: str, name: str) -> dict[str, Metric]:
     last: dict[str, Metric] = {}
     for row in csv.DictReader(io.StringIO(data.decode("utf-8", "replace"))):
         try:
-            last[name] = round(float(row[column]), 6)
+            last[name] = _told(round(float(row[column]), 6))
             if column == "training_loss":
                 last["steps"] = int(row["step_number"]) + 1  # they begin with 0
         except (KeyError, TypeError, ValueError):
             continue
     return last
+
+
+def _told(loss: float) -> Metric:
+    """Return a loss as the state can keep it: one that is no number any more (the training diverged) as its name."""
+    return loss if math.isfinite(loss) else str(loss)
 
 
 def _us(instant: datetime | None) -> int | None:

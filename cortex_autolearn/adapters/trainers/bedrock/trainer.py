@@ -21,6 +21,7 @@ from cortex_autolearn.model.training_jobs import (
     Price,
     RemoteJob,
     Spec,
+    is_job_name,
     job_name,
 )
 from cortex_autolearn.model.training_problems import Problem
@@ -221,6 +222,9 @@ class BedrockTrainer:
     def _found(self, job_id: str) -> Found:
         found = self._jobs.find(job_id)
         if found is None:
-            hint = "It was submitted in another account or region (bedrock.region), or never"
-            raise BoundaryError("find the training job", job_id, "there is none", hint=hint, retryable=False)
+            # Jobs cannot be deleted there: one of ours that is not shown is looked for in the wrong place.
+            is_ours = is_job_name(job_id)
+            where = f"Set bedrock.region and the credentials back to where it was submitted (now {self._aws.region})"
+            hint = f"{where}, or end it here: fine-tune cancel --give-up" if is_ours else "It was never submitted"
+            raise BoundaryError("find the training job", job_id, "there is none", hint=hint, retryable=is_ours)
         return found

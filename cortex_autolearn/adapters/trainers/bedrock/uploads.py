@@ -137,9 +137,11 @@ class Uploads:
         more: dict[str, str] = {}
         while True:
             answer = self._aws.call("s3", "list_objects_v2", {"Bucket": bucket, "Prefix": prefix, **more, **self.owner})
-            found += [entry["Key"] for entry in answer.get("Contents", ())]
+            found += [entry["Key"] for entry in answer.get("Contents", ()) if "Key" in entry]
             if not answer.get("IsTruncated"):
                 return found
+            if not answer.get("NextContinuationToken"):
+                raise Fault("away", f"S3 lists only a part of s3://{bucket}/{prefix}")
             more = {"ContinuationToken": answer["NextContinuationToken"]}
 
     def _send_part(self, part: Part, dataset: FrozenDataset, base: Base, folder: str) -> str:

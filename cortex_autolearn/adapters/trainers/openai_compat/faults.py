@@ -47,9 +47,14 @@ def is_missing(fault: Fault) -> bool:
     return fault.status == 404 and fault.is_api
 
 
+def is_refusal(fault: Fault) -> bool:
+    """Tell whether nothing was done, and asking again will not change that."""
+    return not may_pass(fault) and not is_unsure(fault)
+
+
 def error(fault: Fault, operation: str, subject: str) -> BackendError:
-    """Return the error that stands for a fault."""
-    return BackendError(operation, subject, told(fault), hint=hint(fault), retryable=may_pass(fault))
+    """Return the error that stands for a fault; of what may have been done, nobody says that it was refused."""
+    return BackendError(operation, subject, told(fault), hint=hint(fault), retryable=not is_refusal(fault))
 
 
 def problem(fault: Fault, subject: str) -> AccessRefused | None:

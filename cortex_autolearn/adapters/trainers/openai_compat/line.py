@@ -206,12 +206,9 @@ class Line:
         client = self._open()
         try:
             content: bytes = call(client.with_options(max_retries=tries)).content
-        except Exception as error:
-            fault = self._fault(error)
-            if fault is None:
-                raise
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it becomes a fault
             # Not from the error: its request and its response hold the headers, and the key is one.
-            raise fault from None
+            raise self._fault(error) from None
         try:
             return msgspec.json.decode(content, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -257,15 +254,13 @@ class Line:
 
         return openai.Timeout(read_s, connect=_CONNECT_S)
 
-    def _fault(self, error: Exception) -> Exception | None:
+    def _fault(self, error: Exception) -> Exception:
         import openai  # noqa: PLC0415 - as above
 
         if isinstance(error, openai.APIStatusError):
             body = error.body if isinstance(error.body, dict) else {}
             said = self._clean(str(body.get("message") or error.response.reason_phrase or "no reason given"))
             return Fault(said, status=error.status_code, code=error.code, is_api="message" in body)
-        if not isinstance(error, openai.APIConnectionError):
-            return None
         # Whatever goes wrong while a request is sent is the cause of a connection error.
         cause = error.__cause__ or error
         if isinstance(cause, BoundaryError):

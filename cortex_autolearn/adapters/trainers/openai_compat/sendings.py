@@ -7,6 +7,7 @@ second is missing, nobody knows whether there is a job: it is looked for, and no
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -85,7 +86,12 @@ class Sendings:
                 names = sorted(name for name in os.listdir(self._folder) if name.endswith(_SUFFIX))
             except FileNotFoundError:
                 return []
-        return [found for name in names if (found := self._read(self._folder / name)) is not None]
+        found = []
+        for name in names:
+            # One that is damaged is told of where its own job is asked about; it hides no other.
+            with suppress(NoteDamagedError):
+                found.append(self._read(self._folder / name))
+        return [one for one in found if one is not None]
 
     @staticmethod
     def _read(path: Path) -> Sending | None:

@@ -96,8 +96,8 @@ def remote_job(
         reason=_reason(job, state),
         retryable=state == "failed" and job.error is not None and job.error.code in _PASSING,
         waiting_for_person=is_paused,
-        created_us=job.created_at * SECOND_US,
-        ended_us=_ended_us(job, events) if job.is_ended else None,
+        created_us=job.created_at * SECOND_US or None,
+        ended_us=_ended_us(job, events) or None if job.is_ended else None,
     )
 
 
@@ -114,7 +114,7 @@ def _reason(job: Job, state: JobState) -> str:
         return "" if job.fine_tuned_model else "the provider names no model, though it says that the job succeeded"
     if job.status == "paused":
         return f"it is paused at the provider: resume the job {job.id} there"
-    return "" if job.status in _USUAL else f"the provider says: {job.status[:50]}"
+    return "" if job.status in _USUAL else f"the provider says: {job.status[:50] or 'nothing'}"
 
 
 def _metrics(

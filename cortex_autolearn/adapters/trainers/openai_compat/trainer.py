@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -27,7 +28,7 @@ from cortex_autolearn.model.version import VERSION
 from cortex_autolearn.ports import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from cortex_autolearn.adapters.trainers.openai_compat.wire import Job
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 SETTLED_S: Final = 120
 """A job that was sent and not answered has shown by then, or was never taken: no request lasts that long."""
+
+
+_T = TypeVar("_T")
 
 
 class OpenaiTrainer:
@@ -112,7 +116,7 @@ class OpenaiTrainer:
         """
         try:
             job = self._look_for(token)
-            return None if job is None else self._told(job)
+            return None if job is None else self._looked_after(job)
         except Fault as fault:
             raise faults.error(fault, "look for the job", token) from None
 
@@ -127,7 +131,7 @@ class OpenaiTrainer:
             return found
         self._require_settled(token)
         try:
-            uploads = self._uploads.provide(spec, token)
+            uploads = self._provided(spec, token)
             sending = Sending(
                 token=token,
                 model_id=spec.model_id,
@@ -153,12 +157,7 @@ class OpenaiTrainer:
             BoundaryError: there is no such job, or the provider does not answer.
         """
         try:
-            job = self._job(job_id)
-            identity = self._identity(job)
-            self._end_doubles(identity.token, job)
-            if job.is_ended:
-                self._uploads.sweep(identity.token, job.files if job.status == "succeeded" else ())
-            return self._told(job)
+            return self._looked_after(self._job(job_id))
         except Fault as fault:
             raise faults.error(fault, "look after the job", job_id) from None
 
@@ -193,6 +192,7 @@ class OpenaiTrainer:
         Raises:
             BoundaryError: the provider does not answer, or the note cannot be written.
         """
+        self._require_home(self._sendings.of_model(model.model_id), "deploy the model", model.model_id)
         endpoint = Endpoint(
             endpoint_id=f"{model.model_id}/{token}",
             token=token,
@@ -216,6 +216,8 @@ class OpenaiTrainer:
         Raises:
             BoundaryError: the provider does not answer.
         """
+        model_id = endpoint.model.model_id
+        self._require_home(self._sendings.of_model(model_id), "look at the endpoint of", model_id)
         if not self._shelf.serves(endpoint):
             return msgspec.structs.replace(endpoint, state="gone", reason="")
         try:
@@ -235,6 +237,7 @@ class OpenaiTrainer:
             BoundaryError: the provider does not answer, or the note cannot be removed.
         """
         model = endpoint.model
+        self._require_home(self._sendings.of_model(model.model_id), "delete the uploads of", model.model_id)
         try:
             token = self._token_of(model.model_id)
             if token is not None:
@@ -251,6 +254,7 @@ class OpenaiTrainer:
         """
         if self._policy.keep_rejected:
             return
+        self._require_home(self._sendings.of_model(model.model_id), "delete the model", model.artefact)
         try:
             self._line.delete_model(model.artefact)
         except Fault as fault:
@@ -263,6 +267,7 @@ class OpenaiTrainer:
         sending = self._sendings.of(token)
         if sending is not None and sending.job_id is not None:
             return self._job(sending.job_id)
+        self._require_home(sending, "look for the job", token)
         with_token = self._jobs_of(token)
         if with_token:
             return with_token[0]
@@ -290,10 +295,7 @@ class OpenaiTrainer:
 
     def _job(self, job_id: str) -> Job:
         sending = self._sendings.of_job(job_id)
-        if sending is not None and sending.address != self._line.address:
-            cause = f"it was sent to {sending.address}, and the address is now {self._line.address}"
-            hint = "Set openai.base_url (or OPENAI_BASE_URL) back until it has ended"
-            raise BackendError("look after the job", job_id, cause, hint=hint, retryable=True)
+        self._require_home(sending, "look after the job", job_id)
         try:
             return self._line.job(job_id)
         except Fault as fault:
@@ -328,11 +330,26 @@ class OpenaiTrainer:
         found = [identity for job in listed if (identity := identity_of(job)) is not None]
         return next((one.token for one in found if one.model_id == model_id), None)
 
+    def _require_home(self, sending: Sending | None, operation: str, subject: str) -> None:
+        """Refuse to ask one provider about what another one has: it would say that there is no such thing."""
+        if sending is not None and sending.address != self._line.address:
+            cause = f"it was sent to {sending.address}, and the address is now {self._line.address}"
+            hint = "Set openai.base_url (or OPENAI_BASE_URL) back until nothing of it is needed"
+            raise BackendError(operation, subject, cause, hint=hint, retryable=True)
+
+    def _looked_after(self, job: Job) -> RemoteJob:
+        """End the doubles of a job, and delete what one that has ended leaves; whoever finds it so does that."""
+        identity = self._identity(job)
+        self._end_doubles(identity.token, job)
+        if job.is_ended:
+            self._uploads.sweep(identity.token, job.files if job.status == "succeeded" else ())
+        return self._told(job)
+
     def _told(self, job: Job) -> RemoteJob:
         identity = self._identity(job)
         is_begun = job.status not in {"validating_files", "queued"}
-        events = self._line.events(job.id) if is_begun else []
-        checkpoints = self._line.checkpoints(job.id) if job.status == "succeeded" else []
+        events = _if_any(self._line.events, job.id) if is_begun else []
+        checkpoints = _if_any(self._line.checkpoints, job.id) if job.status == "succeeded" else []
         price = self._prices.get(identity.base)
         return remote_job(job, identity, events=events, checkpoints=checkpoints, price=price)
 
@@ -358,6 +375,14 @@ class OpenaiTrainer:
             asked["hyperparameters"] = knobs
         return asked
 
+    def _provided(self, spec: Spec, token: str) -> Mapping[Any, str]:
+        try:
+            return self._uploads.provide(spec, token)
+        except Fault as fault:
+            if faults.is_refusal(fault):  # of one file, and the other may have been taken
+                self._uploads.sweep(token)
+            raise
+
     def _create(self, asked: dict[str, Any], token: str) -> Job:
         try:
             return self._line.create(asked)
@@ -369,7 +394,7 @@ class OpenaiTrainer:
             else:
                 # It was refused, and nothing came to be. What was uploaded is needed again only if asking again helps.
                 self._sendings.forget(token)
-                if not faults.may_pass(fault):
+                if faults.is_refusal(fault):
                     self._uploads.sweep(token)
             raise
 
@@ -416,6 +441,16 @@ class OpenaiTrainer:
 def _learns_from(job: Job, uploads: frozenset[str]) -> bool:
     """Tell whether a job that says nothing of whose it is learns from one of these files."""
     return identity_of(job) is None and job.training_file in uploads
+
+
+def _if_any(ask: Callable[[str], list[_T]], job_id: str) -> list[_T]:
+    """Return what an API tells of a job besides; nothing where it knows no such question, or cannot be understood."""
+    try:
+        return ask(job_id)
+    except Fault as fault:
+        if faults.may_pass(fault) and fault.status != HTTPStatus.NOT_IMPLEMENTED:
+            raise
+        return []
 
 
 def _age(job: Job) -> tuple[int, str]:

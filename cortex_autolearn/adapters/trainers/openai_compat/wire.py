@@ -1,6 +1,7 @@
 """What the API answers, as far as it is used here; read as strictly as an API that is only like OpenAI's allows.
 
-Keys that are not known are passed over; what may be missing has a default; anything else cannot be read.
+Keys that are not known are passed over. But for ids, what is missing, null or of another kind than documented counts as
+missing: one odd entry of a list, perhaps another's, must not hide all the others.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+_LAST_SECOND: Final = 253_402_300_799
+"""The year 9999 ends; what is later is no instant."""
+
 RUNNING: Final = frozenset({"validating_files", "queued", "running", "paused"})
 ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -16,27 +20,47 @@ ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
 class JobError(Struct):
     """Why a job failed; all of it is None in the job of some APIs that has not."""
 
-    code: str | None = None
-    message: str | None = None
-    param: str | None = None
+    code: str | Any | None = None
+    message: str | Any | None = None
+    param: str | Any | None = None
+
+    def __post_init__(self) -> None:
+        """Take numbers as texts."""
+        self.code, self.message, self.param = (
+            None if one is None else str(one) for one in (self.code, self.message, self.param)
+        )
 
 
 class Job(Struct):
     """A fine-tuning job. Instants are seconds since 1970."""
 
     id: str
-    created_at: int
-    status: str
-    model: str = ""
-    error: JobError | None = None
-    fine_tuned_model: str | None = None
-    finished_at: int | None = None
-    trained_tokens: int | None = None
-    training_file: str | None = None
-    validation_file: str | None = None
-    metadata: dict[str, Any] | None = None
-    hyperparameters: dict[str, Any] | None = None
-    method: dict[str, Any] | None = None
+    created_at: int | Any = 0
+    status: str | Any = ""
+    error: JobError | Any | None = None
+    fine_tuned_model: str | Any | None = None
+    finished_at: int | Any | None = None
+    trained_tokens: int | Any | None = None
+    training_file: str | Any | None = None
+    validation_file: str | Any | None = None
+    metadata: dict[str, Any] | Any | None = None
+    hyperparameters: dict[str, Any] | Any | None = None
+    method: dict[str, Any] | Any | None = None
+
+    def __post_init__(self) -> None:
+        """Take what is of another kind as missing."""
+        self.created_at = _seconds(self.created_at) or 0
+        self.finished_at = _seconds(self.finished_at)
+        self.status = self.status if isinstance(self.status, str) else ""
+        self.error = _error(self.error)
+        if isinstance(self.trained_tokens, bool) or not isinstance(self.trained_tokens, int) or self.trained_tokens < 0:
+            self.trained_tokens = None
+        for name in ("fine_tuned_model", "training_file", "validation_file"):
+            if not isinstance(getattr(self, name), str):
+                setattr(self, name, None)
+        for name in ("metadata", "hyperparameters", "method"):
+            if not isinstance(getattr(self, name), dict):
+                setattr(self, name, None)
 
     @property
     def is_ended(self) -> bool:
@@ -60,10 +84,16 @@ class Upload(Struct):
     """An uploaded file."""
 
     id: str
-    filename: str = ""
-    bytes: int | None = None
-    created_at: int = 0
-    status: str = "processed"
+    filename: str | Any = ""
+    bytes: int | Any | None = None
+    created_at: int | Any = 0
+    status: str | Any = "processed"
+
+    def __post_init__(self) -> None:
+        """Take what is of another kind as missing."""
+        self.filename = self.filename if isinstance(self.filename, str) else ""
+        self.bytes = int(self.bytes) if isinstance(self.bytes, int | float) else None
+        self.created_at = _seconds(self.created_at) or 0
 
 
 class Uploads(Struct):
@@ -89,11 +119,15 @@ class Models(Struct):
 class Event(Struct):
     """Something that happened to a job."""
 
-    created_at: int = 0
-    level: str = "info"
-    message: str = ""
-    type: str | None = None
+    created_at: int | Any = 0
+    message: str | Any = ""
+    type: str | Any | None = None
     data: Any = None
+
+    def __post_init__(self) -> None:
+        """Take what is of another kind as missing."""
+        self.created_at = _seconds(self.created_at) or 0
+        self.message = self.message if isinstance(self.message, str) else ""
 
 
 class Events(Struct):
@@ -105,11 +139,30 @@ class Events(Struct):
 class Checkpoint(Struct):
     """A model that came about on the way."""
 
-    step_number: int = 0
-    metrics: dict[str, Any] | None = None
+    step_number: int | Any = 0
+    metrics: dict[str, Any] | Any | None = None
+
+    def __post_init__(self) -> None:
+        """Take what is of another kind as missing."""
+        self.step_number = self.step_number if isinstance(self.step_number, int) else 0
+        self.metrics = self.metrics if isinstance(self.metrics, dict) else None
 
 
 class Checkpoints(Struct):
     """A page of checkpoints, the newest first."""
 
     data: list[Checkpoint]
+
+
+def _seconds(told: Any) -> int | None:  # noqa: ANN401 -- whatever the API says
+    """Return an instant in whole seconds since 1970; None where it is none."""
+    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 < told <= _LAST_SECOND:
+        return None
+    return int(told)
+
+
+def _error(told: Any) -> JobError | None:  # noqa: ANN401 -- whatever the API says
+    """Return why a job failed, also where that is a mere text."""
+    if isinstance(told, dict):
+        return JobError(told.get("code"), told.get("message"), told.get("param"))
+    return JobError(message=told) if told else None
