@@ -121,10 +121,10 @@ class Status:
             tokens = examples * self.built.tokens / self.built.train
         else:
             tokens = (self.text_bytes + examples * len(training.system_prompt.encode())) / _BYTES_PER_TOKEN
-        once = tokens_for(training.base_model, round(tokens))
+        once = tokens_for(training.base, round(tokens))
         if training.backend == "exemplar":
             return once, 0.0  # each example is read once, and nobody is paid for it
-        price = price_table(training).get(training.base_model)
+        price = price_table(training).get(training.base)
         usd = cost(price, train_tokens=once, epochs=training.epochs).training
         return once * training.epochs, None if usd is None else round(usd, 2)
 
@@ -230,6 +230,8 @@ def fine_tuning(app: App) -> dict[str, Any]:
     latest = max(looks, key=lambda run: run.started_us, default=None)
     progress = app.rooms.training.progress()
     return {
+        "backend": app.settings.training.backend,
+        "base": app.settings.training.base,
         "has_triggered": bool(active),
         "models_trained": len(models),
         "last_model": models[-1].ref.model_id if models else None,

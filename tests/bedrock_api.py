@@ -76,6 +76,20 @@ class Order:
     times: int = 1
     is_done: bool = False
     hangs_up: bool = False
+    answer: dict[str, Any] | None = None
+
+    def carry_out(
+        self, work: Callable[[], tuple[int, dict[str, str], bytes]]
+    ) -> tuple[int, dict[str, str], bytes] | None:
+        """Return what is answered instead; None where the connection is dropped."""
+        self.times -= 1
+        if self.is_done:
+            work()
+        if self.hangs_up:
+            return None
+        if self.answer is not None:
+            return 200, {"Content-Type": "application/json"}, json.dumps(self.answer).encode()
+        raise Refusal(self.status, self.code, self.text)
 
 
 class BedrockApi(World):
@@ -196,12 +210,7 @@ class BedrockApi(World):
                 self._let_in(scope["key"] if scope else "")
                 order = next((one for one in self.orders if one.operation == name and one.times > 0), None)
                 if order is not None:
-                    order.times -= 1
-                    if order.is_done:
-                        work()
-                    if order.hangs_up:
-                        return None
-                    raise Refusal(order.status, order.code, order.text)
+                    return order.carry_out(work)
                 return work()
             except Refusal as refusal:
                 return _refused(service, refusal)

@@ -78,6 +78,7 @@ class OpenaiApi:
         self.uploaded = 0
         self.now = BEGAN
         self.busy = 0
+        self.most_files = 1_000
         self.hides_jobs = False
         """Whether what was created does not show in the list yet."""
         self.moves_when_asked = False
@@ -224,6 +225,8 @@ class OpenaiApi:
             raise rules.bad("'file' is missing or empty", "file")
         if not name.endswith(".jsonl"):
             raise rules.bad('Invalid extension. Supported formats: "jsonl"', "file")
+        if len(self.files) >= self.most_files:
+            raise rules.bad("You have too many files", "file")
         file_id = self.number("file")
         found = {"object": "file", "id": file_id, "bytes": len(content), "created_at": self.now, "filename": name}
         self.files[file_id] = found | {"purpose": "fine-tune", "status": "processed", "status_details": None}

@@ -8,6 +8,7 @@ from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
+import bedrock_world
 import msgspec
 import pytest
 from bedrock_api import ACCOUNT, BUCKET, HAIKU, LLAMA, NOVA, BedrockApi, Deployment, Job, Script
@@ -15,7 +16,7 @@ from bedrock_support import POLICY, Rig, fresh, service
 from support import NOW
 from test_trainers import freeze_as
 
-from cortex_autolearn.model.training_jobs import ModelRef, client_token, job_name
+from cortex_autolearn.model.training_jobs import ModelRef, RemoteJob, client_token, job_name
 from cortex_autolearn.model.training_problems import (
     BaseModelRetired,
     BaseModelRetiring,
@@ -364,6 +365,56 @@ def test_data_that_arrives_as_something_else_is_refused(api: BedrockApi, tmp_pat
     assert api.jobs() == []
 
 
+def test_a_training_that_diverged_is_told_and_kept(
+    api: BedrockApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss that is no number any more is a word, as the state keeps none but numbers and words."""
+    trained = "step_number,epoch_number,training_loss,perplexity\n0,0,2.5,12.1\n1,0,NaN,NaN\n"
+    monkeypatch.setattr(bedrock_world, "TRAINED", trained)
+    job = Rig(tmp_path, api).made()
+    assert job.metrics["loss"] == "nan"
+    assert msgspec.json.decode(msgspec.json.encode(job), type=RemoteJob) == job
+
+
+def test_half_an_answer_is_none(api: BedrockApi, tmp_path: Path) -> None:
+    """What the service has to say and did not is no end of anything: it is asked again."""
+    rig = Rig(tmp_path, api)
+    spec = rig.spec()
+    job = rig.trainer().submit(spec, client_token(spec))
+    api.order("GetModelCustomizationJob", answer={"status": "Failed"})
+    with pytest.raises(
+        BoundaryError, match="lacks baseModelArn, jobName, outputDataConfig, trainingDataConfig"
+    ) as caught:
+        rig.trainer().poll(job.job_id)
+    assert caught.value.retryable
+    assert len(api.uploads()) == 2
+
+
+def test_a_job_is_not_gone_because_the_region_changed(api: BedrockApi, tmp_path: Path) -> None:
+    """Jobs cannot be deleted: one of ours that is not shown is elsewhere, and is neither lost nor begun again."""
+    rig = Rig(tmp_path, api)
+    spec = rig.spec()
+    job = rig.trainer().submit(spec, client_token(spec))
+    moved = Rig(tmp_path / "moved", api, policy=msgspec.structs.replace(POLICY, region="us-west-2"))
+    for call in (moved.trainer().poll, moved.trainer().cancel):
+        with pytest.raises(BoundaryError, match="there is none") as caught:
+            call(job.job_id)
+        assert caught.value.retryable
+        assert "Set bedrock.region" in caught.value.hint
+    assert api.jobs()[0].status == "InProgress"
+
+
+def test_data_that_will_never_be_removed_keeps_no_model_back(api: BedrockApi, tmp_path: Path) -> None:
+    """What S3 refuses for good, such as a bucket of another kind, is told of, and the model counts."""
+    rig = Rig(tmp_path, api)
+    spec = rig.spec()
+    job = rig.trainer().submit(spec, client_token(spec))
+    api.advance(4_000)
+    api.order("s3:DELETE", status=405, code="MethodNotAllowed", text="Not against this resource")
+    ended = rig.trainer().poll(job.job_id)
+    assert (ended.state, "its training data stays in s3://" in ended.reason) == ("succeeded", True)
+
+
 # --- what serves -----------------------------------------------------------------------------------------------------
 
 
@@ -422,6 +473,7 @@ def test_only_the_service_says_that_a_deployment_is_gone(api: BedrockApi, tmp_pa
         {"status": 500},
         {"hangs_up": True},
         {"status": 404, "code": "SomethingElse"},
+        {"status": 404, "code": "404"},  # as the SDK calls one without a code: a proxy's, say
     ):
         api.order("GetCustomModelDeployment", **fault)
         with pytest.raises(BoundaryError):
@@ -440,3 +492,39 @@ def test_a_model_that_is_gone_cannot_be_deployed(api: BedrockApi, tmp_path: Path
     endpoint = rig.trainer().deploy(model, "d")
     assert endpoint.state == "failed"
     assert "no such custom model" in endpoint.reason
+
+
+def test_what_two_roots_deploy_has_two_names(api: BedrockApi, tmp_path: Path) -> None:
+    """Two ROOTs in one account may give one token, for their first model of a day: each has its own deployment."""
+    rig = Rig(tmp_path, api)
+    one = model_of(rig)
+    spec = rig.spec(attempt=2)
+    rig.trainer().submit(spec, client_token(spec))
+    api.advance(4_000)
+    ended = rig.trainer().find(client_token(spec))
+    assert ended is not None
+    assert ended.model is not None
+    theirs = rig.trainer().deploy(ended.model, "token")
+    ours = rig.trainer().deploy(one, "token")
+    assert (ours.state, theirs.state) == ("creating", "creating")
+    rig.trainer().teardown(ours)
+    assert [found.arn for found in api.deployments()] == [theirs.target]
+
+
+def test_a_model_is_not_gone_because_the_region_changed(api: BedrockApi, tmp_path: Path) -> None:
+    """What is served in another region is neither called gone, nor deployed again, nor taken for deleted."""
+    rig = Rig(tmp_path, api)
+    model = model_of(rig)
+    endpoint = rig.trainer().deploy(model, "d")
+    moved = Rig(tmp_path / "moved", api, policy=msgspec.structs.replace(POLICY, region="us-west-2")).trainer()
+    calls: list[Callable[[], object]] = [
+        lambda: moved.poll_endpoint(endpoint),
+        lambda: moved.teardown(endpoint),
+        lambda: moved.deploy(model, "e"),
+        lambda: moved.forget(model),
+    ]
+    for call in calls:
+        with pytest.raises(BoundaryError, match="it is in us-east-1, and bedrock.region is us-west-2") as caught:
+            call()
+        assert caught.value.retryable
+    assert (len(api.deployments()), len(api.models())) == (1, 1)

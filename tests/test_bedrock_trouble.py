@@ -25,6 +25,7 @@ from cortex_autolearn.adapters.trainers.bedrock import Aws, BedrockTrainer
 from cortex_autolearn.cli import main
 from cortex_autolearn.cli.quiet import Quiet
 from cortex_autolearn.collect.split import split_of
+from cortex_autolearn.model import layout
 from cortex_autolearn.model.training_policy import TrainingPolicy
 from cortex_autolearn.ports import Trainer
 from cortex_autolearn.testing import FakeClock
@@ -267,3 +268,71 @@ def test_an_outage_of_two_days(root: Path, api: BedrockApi) -> None:
         app.runner.run("training", trigger="heartbeat", raise_errors=True)
     assert jobs_of(root, api) == [("001", "succeeded")]
     assert (len(api.jobs()), len(api.models()), api.uploads()) == (1, 1, [])
+
+
+def test_its_own_base_needs_no_setting(root: Path, api: BedrockApi) -> None:
+    """Without training.base_model Bedrock trains Nova Micro, and status says so."""
+    settings = root / "cortex-autolearn.toml"
+    settings.write_text(settings.read_text().replace(f'base_model = "{NOVA}"\n', ""))
+    assert f"bedrock on {NOVA}" in status_of(root, api)
+    assert "backend" not in doctor_of(root, api)
+    run(root, api, "readiness")
+    assert [job.request["baseModelIdentifier"] for job in api.jobs()] == [NOVA]
+    finish(root, api)
+
+
+def test_a_value_of_the_base_s_own_is_said(root: Path, api: BedrockApi) -> None:
+    """Where the base takes another number than the settings', whoever starts a training is told, and the event says so."""
+    shown = call(root, api, "fine-tune", "trigger", "--set", "training.epochs=9").stdout
+    said = "n_epochs is 2 instead of 9: this base takes 1 to 5"
+    assert f"  adjusted: {said}\n" in shown
+    assert api.jobs()[0].request["hyperParameters"] == {"epochCount": "2"}
+    events = (root / layout.EVENTS).read_text().splitlines()
+    (event,) = [one for one in map(json.loads, events) if one["event"] == "fine_tune_triggered"]
+    assert event["adjusted"] == said
+
+
+def test_a_region_that_is_changed_under_way(root: Path, api: BedrockApi) -> None:
+    """The job is not taken for lost, and none is begun elsewhere; status and doctor say what to do."""
+    run(root, api, "readiness")
+    configure(root, region="us-west-2")
+    run(root, api, "training")
+    run(root, api, "readiness")
+    assert jobs_of(root, api) == [("001", "running")]
+    assert "Set bedrock.region and the credentials back" in " ".join(status_of(root, api).split())
+    assert "Set bedrock.region" in doctor_of(root, api)["training"]["found"]
+    configure(root)
+    finish(root, api)
+
+
+def test_a_backend_that_is_changed_under_way(root: Path, api: BedrockApi) -> None:
+    """A training stays with the backend it was begun with, whatever trains next."""
+    run(root, api, "readiness")
+    settings = root / "cortex-autolearn.toml"
+    settings.write_text(settings.read_text().replace('backend = "bedrock"', 'backend = "exemplar"'))
+    api.advance(4_000)
+    run(root, api, "training")
+    assert jobs_of(root, api) == [("001", "succeeded")]
+    assert api.uploads() == []
+
+
+def test_one_that_takes_too_long_leaves_nothing(root: Path, api: BedrockApi) -> None:
+    """Past its deadline a job is stopped; that it has stopped is waited for, and its data removed then."""
+    clock = FakeClock(datetime.now(UTC) - timedelta(days=3))
+    app = wiring.build(root, clock=clock, environ={}, logging=cast("Any", Quiet()))
+    aws = Aws(POLICY.region, api.environ | credentials(root / "credentials"), tries=1)
+    trainer = BedrockTrainer(root, clock, policy=POLICY, prices={NOVA: PRICE}, aws=aws)
+    api.script.training_s = 10 * DAY_S
+    policy = TrainingPolicy(min_examples=COUNT, backend="bedrock")
+    training = Trainings(app.store, app.tree, clock, policy, app.datasets, {"bedrock": trainer})
+    app.runner.use(app.rooms._replace(training=training))
+    with closing(app):
+        app.runner.run("readiness", trigger="schedule", raise_errors=True)
+        clock.advance(DAY_S + 60)
+        app.runner.run("training", trigger="heartbeat", raise_errors=True)
+        assert jobs_of(root, api) == [("001", "running")]
+        api.advance(600)
+        clock.advance(600)
+        app.runner.run("training", trigger="heartbeat", raise_errors=True)
+    assert jobs_of(root, api) == [("001", "failed")]
+    assert ([job.status for job in api.jobs()], api.uploads()) == (["Stopped"], [])

@@ -97,7 +97,7 @@ class TestStatus:
         assert re.sub(r"[\d,]+ tokens", "N tokens", shown) == (
             "Training examples: 8 of 1,000 (0.8 %)\n"
             "  global: 8 new since its last training, 1,000 needed\n"
-            "A training now: N tokens, 0.00 USD\n"
+            "A training now: N tokens, 0.00 USD, exemplar on claude-haiku-5-5\n"
             "Models trained: 0\n"
         )
 

@@ -19,13 +19,14 @@ from test_trainers import freeze, freeze_as
 
 from cortex_autolearn import settings
 from cortex_autolearn.adapters.trainers.openai_compat.trainer import SETTLED_S
-from cortex_autolearn.model import layout
+from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.training_jobs import Price, RemoteJob, Spec, client_token, job_name
 from cortex_autolearn.model.training_problems import (
     AccessRefused,
     BaseModelRetired,
     BaseModelRetiring,
     BaseModelUnknown,
+    BaseModelUnset,
     DatasetUnreadable,
     HyperparameterIgnored,
     HyperparameterOutOfRange,
@@ -237,12 +238,17 @@ class TestLife:
         assert (found.state, found.reason) == ("running", "the provider says: meditating")
 
     def test_success_without_a_model_says_so(self, rig: OpenaiRig, api: OpenaiApi) -> None:
-        """A job that is said to have succeeded and names no model has none."""
+        """A job that is said to have succeeded and names no model yet is waited for: it was paid for."""
         job = submitted(rig)
         api.jobs[job.job_id] |= {"status": "succeeded", "finished_at": BEGAN + 1}
         found = rig.trainer().poll(job.job_id)
-        assert found.model is None
+        assert (found.state, found.model, found.ended_us) == ("running", None, None)
         assert "names no model" in found.reason
+        rig.trainer().cancel(job.job_id)
+        api.jobs[job.job_id] |= {"fine_tuned_model": "ft:late"}
+        found = rig.trainer().poll(job.job_id)
+        assert found.model is not None
+        assert (found.state, found.model.artefact) == ("succeeded", "ft:late")
 
     def test_a_cancellation_that_comes_too_late(self, rig: OpenaiRig, api: OpenaiApi) -> None:
         """Where the job ended while it was to be cancelled, that is no error."""
@@ -380,7 +386,7 @@ class TestOnce:
         job = submitted(rig)
         assert api.uploaded == 4
         conformance.to_the_end(rig, job)
-        assert set(api.files) == {*_files_of(api, job), "file-double"}
+        assert set(api.files) == {"file-double"}
 
     def test_a_file_that_cannot_be_deleted_is_tried_again(self, rig: OpenaiRig, api: OpenaiApi) -> None:
         """The end of a job is told when nothing of it is left behind."""
@@ -451,6 +457,49 @@ class TestOnce:
                 assert other.url in error.cause
             assert not other.journal
 
+    def test_one_that_was_not_answered_stays_at_its_address(self, rig: OpenaiRig, api: OpenaiApi) -> None:
+        """With the address changed before anybody knows whether there is a job, none is begun elsewhere."""
+        api.hides_jobs = True
+        api.faults.append(Fault(CREATE, "late_drop"))
+        assert refused(lambda: submitted(rig)).retryable
+        rig.clock.advance(SETTLED_S)
+        with OpenaiApi().serving() as other:
+            error = refused(lambda: trainer_of(rig.root, other, rig.clock).submit(rig.spec(), client_token(rig.spec())))
+            assert error.retryable
+            assert api.url in error.cause
+            assert not other.journal
+        api.hides_jobs = False
+        assert [submitted(rig).job_id] == list(api.jobs)
+
+    def test_an_answer_nobody_can_read_refuses_nothing(self, rig: OpenaiRig, api: OpenaiApi) -> None:
+        """A job that was created, answered with rubbish and does not show yet is not given up: it is found later."""
+        api.hides_jobs = True
+        api.faults.append(Fault(CREATE, "late_garbage"))
+        assert refused(lambda: submitted(rig)).retryable
+        api.hides_jobs = False
+        assert [submitted(rig).job_id] == list(api.jobs)
+        assert len(api.files) == 2
+
+    def test_a_file_that_is_refused_takes_the_other_along(self, rig: OpenaiRig, api: OpenaiApi) -> None:
+        """Where the second of two files is refused for good, the first is deleted."""
+        api.most_files = 1
+        assert not refused(lambda: submitted(rig)).retryable
+        assert (api.uploaded, api.files, api.jobs) == (1, {}, {})
+
+    def test_one_that_was_found_ended_leaves_nothing(self, rig: OpenaiRig, api: OpenaiApi) -> None:
+        """A job that failed while nobody looked is found by its token; its files go, and its doubles are ended."""
+        api.script = Script(outcome="failed")
+        job = submitted(rig)
+        for _ in range(3):
+            rig.move_on(job)
+        double = {**api.jobs[job.job_id], "id": "ftjob-double", "status": "running"}
+        api.jobs["ftjob-double"] = double
+        found = rig.trainer().find(job.token)
+        assert found is not None
+        assert found.state == "failed"
+        assert not api.files
+        assert double["status"] == "cancelled"
+
     def test_a_key_of_another_project_loses_nothing(self, rig: OpenaiRig, api: OpenaiApi) -> None:
         """Jobs cannot be deleted: one that is not shown is not gone, and not begun again."""
         job = submitted(rig)
@@ -463,15 +512,105 @@ class TestOnce:
         assert conformance.to_the_end(rig, job).state == "succeeded"
 
 
-def _files_of(api: OpenaiApi, job: RemoteJob) -> set[str]:
-    return {api.jobs[job.job_id]["training_file"], api.jobs[job.job_id]["validation_file"]}
+class TestOddAnswers:
+    """APIs that are only like OpenAI's leave out what nobody needs, and say other things otherwise."""
+
+    @pytest.mark.parametrize("what", ["events", "checkpoints"])
+    @pytest.mark.parametrize("status", [404, 405, 501])
+    def test_no_events_or_checkpoints(self, rig: OpenaiRig, api: OpenaiApi, what: str, status: int) -> None:
+        """They tell how far a job is, no more: without them it ends all the same."""
+        job = submitted(rig)
+        api.faults.append(Fault(f"GET /fine_tuning/jobs/.*/{what}", "refuse", status, times=10**6))
+        ended = conformance.to_the_end(rig, job)
+        assert ended.model is not None
+        assert ended.metrics["trained_tokens"] == 123_456
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"finished_at": 1_795_000_000.5, "created_at": 1_795_000_000.25},
+            {"finished_at": None, "created_at": None, "trained_tokens": None},
+            {"created_at": 10**17, "finished_at": "2026-11-22T12:00:00Z"},
+            {"hyperparameters": "auto", "method": "supervised", "error": ""},
+            {"trained_tokens": "many", "validation_file": ["file-1"]},
+            {"trained_tokens": -5},
+        ],
+        ids=str,
+    )
+    def test_a_job_of_odd_kinds(self, rig: OpenaiRig, api: OpenaiApi, change: dict[str, Any]) -> None:
+        """What is of another kind than documented counts as missing; nothing that was made is lost over it."""
+        job = submitted(rig)
+        conformance.to_the_end(rig, job)
+        api.jobs[job.job_id] |= change
+        ended = rig.trainer().poll(job.job_id)
+        assert (ended.state, ended.model is not None) == ("succeeded", True)
+        assert float(ended.metrics.get("training_usd", 0.0)) >= 0
+        for instant in (ended.created_us, ended.ended_us):
+            assert instant is None or instants.us_to_text(instant)
+
+    @pytest.mark.parametrize(
+        ("error", "reason"),
+        [
+            ({"code": 500, "message": "It broke"}, "It broke (500)"),
+            ("It broke", "It broke"),
+            ({"message": None}, "the provider gave no reason"),
+        ],
+    )
+    def test_an_error_of_odd_kind(self, rig: OpenaiRig, api: OpenaiApi, error: object, reason: str) -> None:
+        """Why a job failed is told however the provider writes it."""
+        job = submitted(rig)
+        api.jobs[job.job_id] |= {"status": "failed", "error": error}
+        assert rig.trainer().poll(job.job_id).reason == reason
+
+    def test_what_others_have_hides_nothing(self, rig: OpenaiRig, api: OpenaiApi) -> None:
+        """Odd files, jobs and events, of others or ours, are passed over."""
+        api.filters = "ignored"
+        api.files["file-odd"] = {"id": "file-odd", "filename": None, "bytes": 1.0, "created_at": None, "status": None}
+        job = submitted(rig)
+        odd = {"id": "ftjob-odd", "created_at": None, "status": None, "metadata": None, "training_file": 7}
+        api.jobs["ftjob-odd"] = api.jobs[job.job_id] | odd
+        api.events[job.job_id].insert(
+            0, {"id": "odd", "message": None, "created_at": None, "data": {"train_loss": None}}
+        )
+        assert rig.trainer().poll(job.job_id).state == "queued"
+        del api.jobs["ftjob-odd"]
+        assert conformance.to_the_end(rig, job).state == "succeeded"
+        assert "file-odd" in api.files
+
+    def test_a_damaged_note_hides_no_other(self, rig: OpenaiRig) -> None:
+        """A note of one job that cannot be read stops no other."""
+        job = submitted(rig)
+        (rig.root / layout.MODELS / ".0123.openai.json").write_text("{")
+        assert conformance.to_the_end(rig, job).state == "succeeded"
 
 
 class TestServing:
+    def test_a_model_is_not_gone_because_the_address_changed(self, rig: OpenaiRig, api: OpenaiApi) -> None:
+        """What another provider does not know is neither gone nor deleted, and nothing of it is deleted."""
+        model = conformance.to_the_end(rig, submitted(rig)).model
+        assert model is not None
+        endpoint = rig.trainer().deploy(model, "one")
+        with OpenaiApi().serving() as other:
+            trainer = trainer_of(rig.root, other, rig.clock)
+            calls: list[Callable[[], object]] = [
+                lambda: trainer.poll_endpoint(endpoint),
+                lambda: trainer.teardown(endpoint),
+                lambda: trainer.deploy(model, "two"),
+                lambda: trainer.forget(model),
+            ]
+            for call in calls:
+                assert refused(call).retryable
+            assert not other.journal
+        assert rig.trainer().poll_endpoint(endpoint).state == "ready"
+
     @pytest.mark.parametrize("is_known", [True, False])
     def test_teardown_deletes_the_files(self, rig: OpenaiRig, api: OpenaiApi, is_known: bool) -> None:
-        """The files go, on whichever machine; the model stays, and is deployed again under another token."""
-        job = conformance.to_the_end(rig, submitted(rig))
+        """Files that somebody put back go, on whichever machine; the model stays, and is deployed again under another token."""
+        job = submitted(rig)
+        kept = dict(api.files)
+        job = conformance.to_the_end(rig, job)
+        assert not api.files
+        api.files.update(kept)
         assert job.model is not None
         endpoint = rig.trainer().deploy(job.model, "one")
         assert (endpoint.state, endpoint.target) == ("ready", job.model.artefact)
@@ -557,6 +696,13 @@ class TestTerms:
         ]
         assert rig.trainer().limits(BASE).min_train == 10
 
+    def test_no_base_is_said_first(self, rig: OpenaiRig, api: OpenaiApi) -> None:
+        """This backend has no base of its own: without one it says which setting is missing, and asks about none."""
+        spec = msgspec.structs.replace(rig.spec(), base="")
+        assert rig.trainer().preflight(spec) == [BaseModelUnset()]
+        assert "training.base_model" in BaseModelUnset.remedy
+        assert not any("GET /models" in one for one in api.journal)
+
     def test_the_life_of_the_base(self, rig: OpenaiRig, api: OpenaiApi) -> None:
         """An unknown base and one that is shut down block; one whose end is announced is told of."""
         assert self.problems(rig, openai_spec(rig.dataset, base="gpt-0"), prices={"gpt-0": PRICE}) == [
@@ -637,6 +783,14 @@ class TestTerms:
         environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
         assert self.problems(rig, environ=environ) == []
         assert len(self.problems(rig, environ=environ | {"OPENAI_API_KEY": "sk-other"})) == 1
+
+    def test_a_key_that_was_replaced(self, rig: OpenaiRig, tmp_path: Path) -> None:
+        """Refused, the key is looked for anew: one that was put in its place counts without a restart."""
+        (tmp_path / "openai_api_key").write_text("sk-expired")
+        trainer = trainer_of(rig.root, rig.api, rig.clock, environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})
+        assert [type(one) for one in trainer.preflight(rig.spec())] == [AccessRefused]
+        (tmp_path / "openai_api_key").write_text(KEY)
+        assert trainer.preflight(rig.spec()) == []
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -80,7 +81,7 @@ def finish(root: Path, api: OpenaiApi) -> None:
     assert job["status"] == "succeeded"
     assert "Models trained: 1" in said(root, "fine-tune", "status")
     assert job["fine_tuned_model"] in said(root, "fine-tune", "jobs", "--json")
-    assert set(api.files) == {job["training_file"], job["validation_file"]}
+    assert not api.files
 
 
 class TestBefore:
@@ -158,6 +159,38 @@ def test_what_it_cost_counts(root: Path, api: OpenaiApi) -> None:
     set_up(root, api.url, budget_month_usd="1.5")
     assert "Started: global" in said(root, "fine-tune", "trigger", "--force")
     assert len(api.jobs) == 2
+
+
+@pytest.mark.parametrize("counted", [0, -(10**9)])
+def test_what_runs_costs_what_was_estimated(root: Path, api: OpenaiApi, counted: int) -> None:
+    """A provider that counts nothing yet, or nonsense, makes no room in the budget of the month for another training."""
+    said(root, "fine-tune", "trigger")
+    (job,) = api.jobs.values()
+    job |= {"status": "running", "trained_tokens": counted}
+    said(root, "run-once", "training")
+    (shown,) = json.loads(said(root, "fine-tune", "jobs", "--json"))["jobs"]
+    set_up(root, api.url, budget_month_usd=f"{shown['estimated_cost_usd'] * 1.5:.9f}")
+    answer = said(root, "fine-tune", "trigger", "--master", "security-master", "--force")
+    assert "USD are spent this month" in answer
+    assert len(api.jobs) == 1
+
+
+def test_no_base_of_its_own(root: Path, api: OpenaiApi) -> None:
+    """Without training.base_model nothing is sent; status, doctor and trigger name the setting."""
+    settings = root / "cortex-autolearn.toml"
+    settings.write_text(settings.read_text().replace(f"base_model = {BASE!r}\n", ""))
+    assert "Set training.base_model" in said(root, "fine-tune", "trigger")
+    said(root, "run-once", "readiness")
+    status = said(root, "fine-tune", "status")
+    assert "openai_compat on no base" in status
+    assert "no base is set" in status
+    assert look(root)["backend"] == Check(
+        "backend",
+        "fail",
+        "openai_compat on no base: no base is set, and this backend has none of its own",
+        "Set training.base_model to one that the provider fine-tunes",
+    )
+    assert (api.jobs, api.files) == ({}, {})
 
 
 class TestDuring:

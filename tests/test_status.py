@@ -58,6 +58,8 @@ class TestJson:
             "progress_percent": 0.0,
         }
         assert found["fine_tuning"] == {
+            "backend": "exemplar",
+            "base": "claude-haiku-5-5",
             "has_triggered": False,
             "models_trained": 0,
             "last_model": None,

@@ -68,7 +68,8 @@ def status(call: Call, *, as_json: bool) -> None:
         click.echo(printable(new))
     usd = cost["estimated_cost_usd"]
     price = "unknown" if usd is None else f"{usd:.2f} USD"
-    click.echo(f"A training now: {cost['estimated_tokens']:,} tokens, {price}")
+    by = f"{training['backend']} on {training['base'] or 'no base'}"
+    click.echo(printable(f"A training now: {cost['estimated_tokens']:,} tokens, {price}, {by}"))
     last = "" if training["last_model"] is None else f", the last one {training['last_model']}"
     click.echo(f"Models trained: {training['models_trained']}{last}")
     for decision in training["decided"]:

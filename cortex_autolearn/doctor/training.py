@@ -143,7 +143,7 @@ def _backend(patient: Patient) -> Iterator[Check]:
     backend = wiring.trainers(patient.settings, patient.tree, SystemClock(), environ=patient.environ)[policy.backend]
     scopes = [GLOBAL] if policy.scope == "global" else list(progress_of(patient.reading, policy))
     rows = [row for scope in scopes if (row := patient.reading.latest_dataset(scope)) is not None]
-    name = f"{policy.backend} on {policy.base_model}"
+    name = f"{policy.backend} on {policy.base or 'no base'}"
     found = []
     for row in (*rows, None)[: len(rows) or 1]:
         try:
@@ -176,7 +176,7 @@ def _spec(policy: TrainingPolicy, row: DatasetRow | None) -> Spec:
         backend=policy.backend,
         model_id=_NO_ID,
         scope=GLOBAL if row is None else row.scope,
-        base=policy.base_model,
+        base=policy.base,
         dataset=ref,
         hyperparameters=knobs,
     )

@@ -186,6 +186,7 @@ class Estimate(Struct, frozen=True, kw_only=True):
         added_usd_per_task: what these cost, with the prompt cache warm.
         seconds: how long the job will take.
         notes: what the figures rest on, a sentence each.
+        adjusted: the hyperparameters that are not used as they were asked for, a sentence without a full stop each.
     """
 
     tokens: int
@@ -197,6 +198,7 @@ class Estimate(Struct, frozen=True, kw_only=True):
     added_usd_per_task: float | None = None
     seconds: float | None = None
     notes: tuple[str, ...] = ()
+    adjusted: tuple[str, ...] = ()
 
 
 class Limits(Struct, frozen=True, kw_only=True):

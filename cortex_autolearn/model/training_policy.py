@@ -19,9 +19,12 @@ DEFAULT_SYSTEM_PROMPT: Final = (
 
 DEFAULT_BASE: Final = "claude-haiku-5-5"
 """The smallest current Claude."""
+_OWN_BASES: Final = {"bedrock": "amazon.nova-micro-v1:0:128k", "openai_compat": ""}
+"""The bases of backends that train others, where none is set; which one an API like OpenAI's has, nobody knows."""
 
 _MASTER: Final = r"\A[a-z0-9][a-z0-9._-]{0,127}\Z"
 _BASE: Final = r"\A[A-Za-z0-9][A-Za-z0-9._:@/-]{0,255}\Z"
+_BASE_OR_NONE: Final = r"\A(?:[A-Za-z0-9][A-Za-z0-9._:@/-]{0,255})?\Z"
 _DAY: Final = r"\A20[0-9]{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])\Z"
 
 _Usd = Annotated[float, Meta(ge=0, le=1_000_000)]
@@ -78,8 +81,13 @@ class TrainingPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = "exemplar"
     base_model: Annotated[
         str,
-        Meta(pattern=_BASE, description="the base model, by its provider's id", extra={"allowed": "the id of a model"}),
-    ] = DEFAULT_BASE
+        Meta(
+            pattern=_BASE_OR_NONE,
+            description="the base model, by its provider's id; empty for the backend's own: claude-haiku-5-5, "
+            "for bedrock amazon.nova-micro-v1:0:128k; openai_compat has none",
+            extra={"allowed": 'the id of a model, or ""'},
+        ),
+    ] = ""
     epochs: Annotated[int, Meta(ge=1, le=100, description="passes over the examples, where the backend has them")] = 3
     batch_size: Annotated[
         int, Meta(ge=1, le=4096, description="examples a step learns from, where the backend has steps")
@@ -113,6 +121,11 @@ class TrainingPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             output_usd_per_mtok=5.0,
         ),
     )
+
+    @property
+    def base(self) -> str:
+        """The base that is trained: the one that is set, else the backend's own; empty where it has none."""
+        return self.base_model or _OWN_BASES.get(self.backend, DEFAULT_BASE)
 
 
 class MasterPrompt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

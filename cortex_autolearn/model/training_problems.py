@@ -14,6 +14,14 @@ from msgspec import Struct
 from cortex_autolearn.model.training_jobs import Hyperparameter
 
 
+class BaseModelUnset(Struct, frozen=True, tag=True):
+    """No base is set, and the backend has none of its own."""
+
+    blocks: ClassVar[bool] = True
+    text: ClassVar[str] = "no base is set, and this backend has none of its own"
+    remedy: ClassVar[str] = "Set training.base_model to one that the provider fine-tunes"
+
+
 class BaseModelUnknown(Struct, frozen=True, tag=True):
     """The provider has no such base, or does not fine-tune it (in this region, for this account)."""
 
@@ -261,7 +269,8 @@ class ServingUnsupported(Struct, frozen=True, tag=True):
 
 
 Problem = (
-    BaseModelUnknown
+    BaseModelUnset
+    | BaseModelUnknown
     | BaseModelRetired
     | BaseModelRetiring
     | TooFewRecords

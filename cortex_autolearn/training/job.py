@@ -209,7 +209,7 @@ class Trainings:
 
     def _build(self, facts: Facts, run: RunHandle) -> Built:
         trainer = self._trainer()
-        made = self._builds.build(facts.scope, run, trainer.limits(self._policy.base_model))
+        made = self._builds.build(facts.scope, run, trainer.limits(self._policy.base))
         built = Built(made.ref, None, (), made.covers_us, left_out=tuple(made.dropped.items()))
         try:
             spec, lost = self._next_spec(facts, made.ref, trainer)
@@ -271,7 +271,7 @@ class Trainings:
             backend=policy.backend,
             model_id=model_id,
             scope=scope,
-            base=policy.base_model,
+            base=policy.base,
             dataset=dataset,
             hyperparameters={"n_epochs": policy.epochs, "batch_size": policy.batch_size},
             attempt=attempt,

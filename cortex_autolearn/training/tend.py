@@ -253,12 +253,14 @@ def _trigger_of(training: Training) -> dict[str, Any]:
 def configuration(training: Training) -> dict[str, Any]:
     """Return what an operator sees before a training starts."""
     spec, estimate = training.spec, training.estimate
+    adjusted = {"adjusted": "; ".join(estimate.adjusted)} if estimate.adjusted else {}
     return {
         **_keys(training),
         "base": spec.base,
         "train": spec.dataset.train,
         "validation": spec.dataset.validation,
         "hyperparameters": spec.hyperparameters,
+        **adjusted,
         "attempt": spec.attempt,
         "by": training.asked_by,
         "estimated_tokens": estimate.tokens,

@@ -74,6 +74,14 @@ _CODES: Final[dict[Kind, frozenset[str]]] = {
     ),
 }
 
+_BARE: Final = frozenset({"404", "NotFound"})
+"""How the SDK calls a 404 that says nothing more; the answer to a HEAD never says more."""
+_NEEDED: Final = {
+    "get_model_customization_job": frozenset({"jobName", "baseModelArn", "trainingDataConfig", "outputDataConfig"}),
+    "get_custom_model_deployment": frozenset({"customModelDeploymentArn", "modelArn", "status"}),
+}
+"""What answers are read for. The SDK hands on whatever came; half an answer is none."""
+
 
 class Fault(Exception):  # noqa: N818 - it becomes an error, or a problem, only when ``faults`` has looked at it
     """A call that was refused or came to nothing. ``cause`` is in the words of whoever refused, without any key."""
@@ -153,11 +161,9 @@ class Aws:
 
     def _call(self, service: Service, operation: str, request: Mapping[str, object]) -> dict[str, Any]:
         try:
-            client = self._client(service)
-            answer: dict[str, Any] = getattr(client, operation)(**request)
-            shape = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation]).output_shape
-            lacking = sorted(set(shape.required_members) - answer.keys()) if shape is not None else []
-            if lacking:  # the SDK hands on whatever came; half an answer is none
+            answer: dict[str, Any] = getattr(self._client(service), operation)(**request)
+            lacking = sorted(_NEEDED.get(operation, frozenset()) - answer.keys())
+            if lacking:
                 raise Fault("away", f"the answer to {operation} lacks {', '.join(lacking)}")
         except Exception as error:  # noqa: BLE001 -- whatever it is, it becomes a fault
             # Not from the error: it holds the request and its headers.
@@ -255,6 +261,8 @@ class Aws:
             code = str(told.get("Code", ""))
             status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
             kind = next((kind for kind, codes in _CODES.items() if code in codes), None)
+            if code in _BARE and not error.operation_name.startswith("Head"):
+                kind = "away"  # somebody on the way said so: the service itself has a word for what is not there
             return Fault(kind or _kind_of(status), self._clean(f"{code}: {told.get('Message', '')}"), code=code)
         cause = self._clean(f"{type(error).__name__}: {error}")
         missing = (

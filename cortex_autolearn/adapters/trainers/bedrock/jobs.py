@@ -142,7 +142,7 @@ class Jobs:
         model, metrics = None, self._counts(place)
         if state == "succeeded":
             base = str(answer["baseModelArn"]).rpartition("/")[2]
-            made = str(answer.get("outputModelArn") or answer["outputModelName"])
+            made = str(answer.get("outputModelArn") or found.name)  # the model is called as its job
             model = ModelRef(model_id=place.model_id, kind=KIND, base=base, artefact=made)
             metrics |= self._measured(answer)
         if ended:
@@ -186,9 +186,9 @@ class Jobs:
         for one in answer.get("validationMetrics", ()):
             if "validationLoss" in one:
                 losses["validation_loss"] = _told(one["validationLoss"])
-        bucket, _, prefix = answer["outputDataConfig"]["s3Uri"].removeprefix("s3://").partition("/")
+        bucket, _, prefix = answer["outputDataConfig"].get("s3Uri", "").removeprefix("s3://").partition("/")
         try:
-            keys = self._uploads.keys(bucket, prefix)
+            keys = self._uploads.keys(bucket, prefix) if bucket else []
             for file, column, name in _METRICS:
                 key = next((key for key in keys if key.endswith(f"/{file}")), None)
                 if key is not None:

@@ -18,6 +18,7 @@ from cortex_autolearn.model.training_problems import (
     BaseModelRetiring,
     BaseModelUnknown,
     DatasetUnreadable,
+    HyperparameterAdjusted,
     PriceUnknown,
     Problem,
     ServingUnsupported,
@@ -90,7 +91,9 @@ def estimate(spec: Spec, dataset: FrozenDataset, price: Price | None) -> Estimat
     tokens = sum(tokens_of(text) for one in examples for text in (one.system, one.input, one.output))
     notes = ["Tokens are estimated as one for three bytes."]
     epochs = 1
+    adjusted: tuple[str, ...] = ()
     if base is not None:
+        adjusted = tuple(one.text for one in bases.problems(base, spec) if isinstance(one, HyperparameterAdjusted))
         epochs = bases.epochs(base, spec)
         tally = Tally()
         for _ in records.lines(examples, base, tally):
@@ -106,6 +109,7 @@ def estimate(spec: Spec, dataset: FrozenDataset, price: Price | None) -> Estimat
         serving_usd_per_hour=0.0 if base is not None and base.is_on_demand else None,
         added_usd_per_task=0.0,
         notes=tuple(notes),
+        adjusted=adjusted,
     )
 
 

@@ -258,6 +258,8 @@ class Line:
         import openai  # noqa: PLC0415 - as above
 
         if isinstance(error, openai.APIStatusError):
+            if error.status_code == 401:
+                self._client = None  # the next request looks for another key: this one has expired, or was replaced
             body = error.body if isinstance(error.body, dict) else {}
             said = self._clean(str(body.get("message") or error.response.reason_phrase or "no reason given"))
             return Fault(said, status=error.status_code, code=error.code, is_api="message" in body)

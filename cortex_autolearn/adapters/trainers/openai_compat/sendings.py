@@ -16,9 +16,12 @@ from msgspec import Struct
 from cortex_autolearn.adapters import files
 from cortex_autolearn.adapters.trainers.shelf import NoteDamagedError
 from cortex_autolearn.model import layout
+from cortex_autolearn.ports import BackendError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from cortex_autolearn.adapters.trainers.openai_compat.line import Line
 
 _SUFFIX: Final = ".openai.json"
 
@@ -104,3 +107,11 @@ class Sendings:
             return msgspec.json.decode(data, type=Sending)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise NoteDamagedError(path, str(error)) from error
+
+
+def require_home(sending: Sending | None, line: Line, operation: str, subject: str) -> None:
+    """Refuse to ask one provider about what another one has: it would say that there is no such thing."""
+    if sending is not None and sending.address != line.address:
+        cause = f"it was sent to {sending.address}, and the address is now {line.address}"
+        hint = "Set openai.base_url (or OPENAI_BASE_URL) back until nothing of it is needed"
+        raise BackendError(operation, subject, cause, hint=hint, retryable=True)

@@ -13,6 +13,7 @@ from cortex_autolearn.model.training_problems import (
     BaseModelRetired,
     BaseModelRetiring,
     BaseModelUnknown,
+    BaseModelUnset,
     HyperparameterIgnored,
     HyperparameterOutOfRange,
     PriceUnknown,
@@ -53,10 +54,12 @@ def problems(
     if spec.dataset.train < LIMITS.min_train:
         found.append(TooFewRecords("train", spec.dataset.train, LIMITS.min_train))
     found += _about_hyperparameters(spec)
-    if price is None or price.training is None:
+    if not spec.base:
+        found.append(BaseModelUnset())
+    elif price is None or price.training is None:
         found.append(PriceUnknown(spec.base, "training"))
     try:
-        found += _about_base(spec.base, line, today)
+        found += _about_base(spec.base, line, today) if spec.base else ()
         found += _about_rights(line)
     except AccessError as error:
         found.append(faults.no_access(error))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cortex_autolearn.model.instants import SECOND_US
 from cortex_autolearn.model.routing import OPENAI
-from cortex_autolearn.model.training_jobs import JobState, Metric, ModelRef, Price, RemoteJob
+from cortex_autolearn.model.training_jobs import ENDED, JobState, Metric, ModelRef, Price, RemoteJob
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -82,8 +82,12 @@ def remote_job(
     """
     state: JobState = _STATES.get(job.status, "running")
     model = None
-    if state == "succeeded" and job.fine_tuned_model:
-        model = ModelRef(model_id=identity.model_id, kind=OPENAI, base=identity.base, artefact=job.fine_tuned_model)
+    if state == "succeeded" and not job.fine_tuned_model:
+        state = "running"  # it was paid for, and its name may come a while after: the deadline ends the waiting
+    elif state == "succeeded":
+        model = ModelRef(
+            model_id=identity.model_id, kind=OPENAI, base=identity.base, artefact=str(job.fine_tuned_model)
+        )
     is_paused = job.status == "paused"
     return RemoteJob(
         job_id=job.id,
@@ -97,7 +101,7 @@ def remote_job(
         retryable=state == "failed" and job.error is not None and job.error.code in _PASSING,
         waiting_for_person=is_paused,
         created_us=job.created_at * SECOND_US or None,
-        ended_us=_ended_us(job, events) or None if job.is_ended else None,
+        ended_us=_ended_us(job, events) or None if state in ENDED else None,
     )
 
 
@@ -110,7 +114,7 @@ def _reason(job: Job, state: JobState) -> str:
         return f"{said} ({', '.join(details)})" if details else said
     if state == "cancelled":
         return "cancelled"
-    if state == "succeeded":
+    if job.status == "succeeded":
         return "" if job.fine_tuned_model else "the provider names no model, though it says that the job succeeded"
     if job.status == "paused":
         return f"it is paused at the provider: resume the job {job.id} there"

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from cortex_autolearn.adapters import files
 from cortex_autolearn.adapters.trainers.dataset import DatasetDamagedError, FrozenDataset
 from cortex_autolearn.adapters.trainers.openai_compat import faults, terms
 from cortex_autolearn.adapters.trainers.openai_compat.line import Fault, Line
-from cortex_autolearn.adapters.trainers.openai_compat.sendings import Sending, Sendings
+from cortex_autolearn.adapters.trainers.openai_compat.sendings import Sending, Sendings, require_home
+from cortex_autolearn.adapters.trainers.openai_compat.serving import Serving
 from cortex_autolearn.adapters.trainers.openai_compat.told import (
-    MODEL_ID,
     TOKEN,
     Identity,
     identity_of,
@@ -21,10 +20,8 @@ from cortex_autolearn.adapters.trainers.openai_compat.told import (
     remote_job,
 )
 from cortex_autolearn.adapters.trainers.openai_compat.uploads import Uploads
-from cortex_autolearn.adapters.trainers.shelf import MANIFEST, Shelf
 from cortex_autolearn.model.instants import SECOND_US, to_us
 from cortex_autolearn.model.training_jobs import Endpoint, Estimate, Limits, ModelRef, Price, RemoteJob, Spec
-from cortex_autolearn.model.version import VERSION
 from cortex_autolearn.ports import BackendError
 
 if TYPE_CHECKING:
@@ -70,7 +67,7 @@ class OpenaiTrainer:
         self._line = Line(policy, environ)
         self._uploads = Uploads(root, self._line)
         self._sendings = Sendings(root)
-        self._shelf = Shelf(root, clock)
+        self._serving = Serving(root, clock, self._line, self._sendings, self._uploads, prices)
 
     @property
     def name(self) -> str:
@@ -151,7 +148,7 @@ class OpenaiTrainer:
             raise
 
     def poll(self, job_id: str) -> RemoteJob:
-        """Return how far a job is; of one that has ended, the files that nothing needs any more are deleted.
+        """Return how far a job is; of one that has ended, the files that it learned from are deleted.
 
         Raises:
             BoundaryError: there is no such job, or the provider does not answer.
@@ -192,59 +189,23 @@ class OpenaiTrainer:
         Raises:
             BoundaryError: the provider does not answer, or the note cannot be written.
         """
-        self._require_home(self._sendings.of_model(model.model_id), "deploy the model", model.model_id)
-        endpoint = Endpoint(
-            endpoint_id=f"{model.model_id}/{token}",
-            token=token,
-            model=model,
-            state="creating",
-            target=model.artefact,
-            usd_per_hour=self._serving_price(model.base),
-        )
-        folder = self._shelf.folder(model.model_id)
-        if not (folder / MANIFEST).exists():
-            with files.wrap("create", folder):
-                files.make_folder(folder)
-            content = {"kind": model.kind, **msgspec.structs.asdict(model), "package_version": VERSION}
-            files.replace(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
-        self._shelf.serve(endpoint)
-        return self.poll_endpoint(endpoint)
+        return self._serving.deploy(model, token)
 
     def poll_endpoint(self, endpoint: Endpoint) -> Endpoint:
-        """Return an endpoint as it is; a model that was just made may need a while until the provider serves it.
+        """Return an endpoint as it is.
 
         Raises:
             BoundaryError: the provider does not answer.
         """
-        model_id = endpoint.model.model_id
-        self._require_home(self._sendings.of_model(model_id), "look at the endpoint of", model_id)
-        if not self._shelf.serves(endpoint):
-            return msgspec.structs.replace(endpoint, state="gone", reason="")
-        try:
-            self._line.model(endpoint.model.artefact)
-        except Fault as fault:
-            if faults.is_missing(fault) and endpoint.state == "ready":
-                return msgspec.structs.replace(endpoint, state="gone", reason="the provider does not know it any more")
-            if faults.is_missing(fault):
-                return msgspec.structs.replace(endpoint, state="creating", reason="the provider does not know it yet")
-            raise faults.error(fault, "look for the model", endpoint.model.artefact) from None
-        return msgspec.structs.replace(endpoint, state="ready", reason="")
+        return self._serving.poll(endpoint)
 
     def teardown(self, endpoint: Endpoint) -> None:
-        """Delete the files that a model was made from; the model stays, costs nothing, and can be restored.
+        """Note that a model serves no more; the model stays.
 
         Raises:
             BoundaryError: the provider does not answer, or the note cannot be removed.
         """
-        model = endpoint.model
-        self._require_home(self._sendings.of_model(model.model_id), "delete the uploads of", model.model_id)
-        try:
-            token = self._token_of(model.model_id)
-            if token is not None:
-                self._uploads.sweep(token)
-        except Fault as fault:
-            raise faults.error(fault, "delete the uploads of", model.artefact) from None
-        self._shelf.serve_no_more(endpoint)
+        self._serving.end(endpoint)
 
     def forget(self, model: ModelRef) -> None:
         """Delete the model of a challenger that was rejected, unless the settings keep such.
@@ -252,13 +213,8 @@ class OpenaiTrainer:
         Raises:
             BoundaryError: the provider does not answer.
         """
-        if self._policy.keep_rejected:
-            return
-        self._require_home(self._sendings.of_model(model.model_id), "delete the model", model.artefact)
-        try:
-            self._line.delete_model(model.artefact)
-        except Fault as fault:
-            raise faults.error(fault, "delete the model", model.artefact) from None
+        if not self._policy.keep_rejected:
+            self._serving.forget(model)
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
@@ -267,7 +223,7 @@ class OpenaiTrainer:
         sending = self._sendings.of(token)
         if sending is not None and sending.job_id is not None:
             return self._job(sending.job_id)
-        self._require_home(sending, "look for the job", token)
+        require_home(sending, self._line, "look for the job", token)
         with_token = self._jobs_of(token)
         if with_token:
             return with_token[0]
@@ -295,7 +251,7 @@ class OpenaiTrainer:
 
     def _job(self, job_id: str) -> Job:
         sending = self._sendings.of_job(job_id)
-        self._require_home(sending, "look after the job", job_id)
+        require_home(sending, self._line, "look after the job", job_id)
         try:
             return self._line.job(job_id)
         except Fault as fault:
@@ -316,33 +272,12 @@ class OpenaiTrainer:
             raise BackendError("look after the job", job.id, "it is not one of ours", hint=hint, retryable=False)
         return Identity(sending.token, sending.model_id, sending.base)
 
-    def _token_of(self, model_id: str) -> str | None:
-        """Return the token of the job that made a model; None where nobody knows."""
-        sending = self._sendings.of_model(model_id)
-        if sending is not None:
-            return sending.token
-        try:
-            listed = self._line.jobs({MODEL_ID: model_id})
-        except Fault as fault:
-            if fault.status not in {400, 422}:
-                raise
-            return None
-        found = [identity for job in listed if (identity := identity_of(job)) is not None]
-        return next((one.token for one in found if one.model_id == model_id), None)
-
-    def _require_home(self, sending: Sending | None, operation: str, subject: str) -> None:
-        """Refuse to ask one provider about what another one has: it would say that there is no such thing."""
-        if sending is not None and sending.address != self._line.address:
-            cause = f"it was sent to {sending.address}, and the address is now {self._line.address}"
-            hint = "Set openai.base_url (or OPENAI_BASE_URL) back until nothing of it is needed"
-            raise BackendError(operation, subject, cause, hint=hint, retryable=True)
-
     def _looked_after(self, job: Job) -> RemoteJob:
         """End the doubles of a job, and delete what one that has ended leaves; whoever finds it so does that."""
         identity = self._identity(job)
         self._end_doubles(identity.token, job)
         if job.is_ended:
-            self._uploads.sweep(identity.token, job.files if job.status == "succeeded" else ())
+            self._uploads.sweep(identity.token)
         return self._told(job)
 
     def _told(self, job: Job) -> RemoteJob:
@@ -429,10 +364,6 @@ class OpenaiTrainer:
             cause = f"it was sent {age_s:.0f} seconds ago, and no answer came"
             hint = "It is looked for before it is sent again, by itself"
             raise BackendError("submit the job for", sending.model_id, cause, hint=hint, retryable=True)
-
-    def _serving_price(self, base: str) -> float | None:
-        price = self._prices.get(base)
-        return None if price is None else price.serving_per_hour
 
     def _now_us(self) -> int:
         return to_us(self._clock.now())

@@ -20,7 +20,7 @@ from cortex_autolearn.model import chat_formats, layout
 from cortex_autolearn.model.training_jobs import job_name
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from cortex_autolearn.adapters.trainers.openai_compat.wire import Upload
@@ -69,15 +69,14 @@ class Uploads:
                     provided[part] = kept.id
         return provided
 
-    def sweep(self, token: str, keep: Collection[str] = ()) -> None:
-        """Delete the files of a job, but for those to keep; that there are none is no fault.
+    def sweep(self, token: str) -> None:
+        """Delete the files of a job; that there are none is no fault.
 
         Raises:
             Fault: one was not deleted; asking again goes on with it.
         """
         for upload in self.of(token):
-            if upload.id not in keep:
-                self._line.delete_upload(upload.id)
+            self._line.delete_upload(upload.id)
 
     def _sent(self, token: str, name: str, content: IO[bytes], size: int) -> Upload:
         try:
