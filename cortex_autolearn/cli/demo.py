@@ -41,7 +41,7 @@ def demo(
     """Try it all: the real daemon over a simulated fleet on a fast clock, in a folder of its own.
 
     Days 1 to 25: 1,000 good examples are collected, a model is made of them, tested on 10 % of the tasks and promoted;
-    a second one is bad, and rolled back. Takes about 40 seconds. Says what is simulated and what is real, and compares
+    a second one is bad, and rolled back. Takes about 30 seconds. Says what is simulated and what is real, and compares
     what came out with what must come out. The same --seed gives the same counts and decisions.
 
     Without --root the folder is a temporary one, which is kept; --root must be new, empty, or an earlier demo's.
