@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,3 +143,15 @@ def test_the_lock_names_no_host() -> None:
     assert not re.search(r"https?:|file:|--(extra-)?index-url|--find-links", lock)
     pins = re.split(r"\n(?=[a-z])", re.sub(r"^#.*\n", "", lock, flags=re.MULTILINE))
     assert all(re.match(r"[a-z0-9.-]+==", pin) and "--hash=sha256:" in pin for pin in pins if pin.strip())
+
+
+def test_every_dependency_is_accounted_for() -> None:
+    """The supply chain names each package that is installed with this one, and with what trains at a provider."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    chapter = README.partition("## Supply chain")[2].partition("\n## ")[0]
+    wanted = [*project["dependencies"], *extras["bedrock"], *extras["openai"]]
+    names = {re.split(r"[<>=;\[ ]", one)[0] for one in wanted}
+    rows = "\n".join(line.split("|")[1] for line in chapter.splitlines() if line.startswith("|"))
+    assert {name for name in names if not re.search(rf"\b{re.escape(name)}\b", rows)} == set()
+    assert len(names) > 12
