@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from cortex_autolearn import settings as settings_module
@@ -19,11 +20,9 @@ from cortex_autolearn.adapters.clock import SystemClock
 from cortex_autolearn.adapters.lock import held
 from cortex_autolearn.adapters.store import Store
 from cortex_autolearn.adapters.store.look import Look
-from cortex_autolearn.adapters.trainers.bedrock import BedrockTrainer
 from cortex_autolearn.adapters.trainers.exemplar import ExemplarTrainer
 from cortex_autolearn.adapters.trainers.export import ExportTrainer
 from cortex_autolearn.adapters.trainers.lifecycle import life_by
-from cortex_autolearn.adapters.trainers.openai_compat import OpenaiTrainer
 from cortex_autolearn.adapters.tree import Tree
 from cortex_autolearn.canonical import Readers
 from cortex_autolearn.collect.job import Collector
@@ -39,7 +38,6 @@ from cortex_autolearn.training.build import Builder
 from cortex_autolearn.training.job import Trainings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from cortex_autolearn.adapters.observe import Log, Logging
@@ -265,7 +263,7 @@ def trainers(
     clock: Clock,
     judge: JudgeMaker | None = None,
     environ: Mapping[str, str] = os.environ,
-) -> dict[str, Trainer]:
+) -> Mapping[str, Trainer]:
     """Return the backends by the names that ``training.backend`` knows them by; nobody is asked yet.
 
     ``judge`` makes whoever can tell where a base model is in its life; without it nobody can be asked. ``environ`` is
@@ -273,10 +271,50 @@ def trainers(
     """
     prices = price_table(settings.training)
     life = None if judge is None else life_by(judge)
-    made: tuple[Trainer, ...] = (
-        ExemplarTrainer(tree.root, clock, prices=prices, life=life, work_s=_WORK_S),
-        ExportTrainer(tree.root, clock, prices=prices),
-        BedrockTrainer(tree.root, clock, policy=settings.bedrock, prices=prices, environ=environ),
-        OpenaiTrainer(tree.root, clock, policy=settings.openai, prices=prices, environ=environ),
+
+    def bedrock() -> Trainer:
+        from cortex_autolearn.adapters.trainers.bedrock import BedrockTrainer  # noqa: PLC0415 - few train there
+
+        return BedrockTrainer(tree.root, clock, policy=settings.bedrock, prices=prices, environ=environ)
+
+    def openai_compat() -> Trainer:
+        from cortex_autolearn.adapters.trainers.openai_compat import OpenaiTrainer  # noqa: PLC0415 - likewise
+
+        return OpenaiTrainer(tree.root, clock, policy=settings.openai, prices=prices, environ=environ)
+
+    return _Backends(
+        {
+            "exemplar": lambda: ExemplarTrainer(tree.root, clock, prices=prices, life=life, work_s=_WORK_S),
+            "export": lambda: ExportTrainer(tree.root, clock, prices=prices),
+            "bedrock": bedrock,
+            "openai_compat": openai_compat,
+        }
     )
-    return {trainer.name: trainer for trainer in made}
+
+
+class _Backends(Mapping[str, Trainer]):
+    """The backends by their names, each made when it is first asked for: a daemon that trains here pays for no other.
+
+    Arguments:
+        makers: make each.
+    """
+
+    def __init__(self, makers: Mapping[str, Callable[[], Trainer]]) -> None:
+        self._makers = makers
+        self._made: dict[str, Trainer] = {}
+        self._making = Lock()
+
+    def __getitem__(self, name: str) -> Trainer:
+        with self._making:  # jobs run in threads, and the clients of a provider are there once
+            if name not in self._made:
+                self._made[name] = self._makers[name]()
+            return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._makers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -663,3 +665,19 @@ def test_the_scripted_trainer_hangs_until_it_is_cancelled(tmp_path: Path) -> Non
 def test_the_provider_that_judges_knows_about_bases() -> None:
     """With a judge at hand, its provider is asked where a base is in its life, from a thread without an event loop."""
     assert life_by(lambda: ScriptedJudge(state="retired"))("claude-old").state == "retired"
+
+
+def test_a_backend_is_imported_by_who_asks_for_it(tmp_path: Path) -> None:
+    """A daemon that trains here carries no backend of a provider; one that is asked for is there at once, and once."""
+    program = (
+        "import sys; from pathlib import Path; from cortex_autolearn import settings, wiring\n"
+        "from cortex_autolearn.adapters.clock import SystemClock; from cortex_autolearn.adapters.tree import Tree\n"
+        "made = wiring.trainers(settings.Settings(), Tree(Path(sys.argv[1])), SystemClock())\n"
+        "away = {'cortex_autolearn.adapters.trainers.' + one for one in ('bedrock', 'openai_compat')}\n"
+        "assert not away & sys.modules.keys()\n"
+        "assert 'bedrock' in made and made.get('nobody') is None and not away & sys.modules.keys()\n"
+        "assert [made[name].name for name in made] == list(made) == ['exemplar', 'export', 'bedrock', 'openai_compat']\n"
+        "assert all(made[name] is made[name] for name in made) and away <= sys.modules.keys()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
