@@ -150,7 +150,9 @@ class Simulation:
             self.clock.advance(_DAY_S * dice.between(2, 9))
             self.fleet.deliver(dice)
         if self._occurs("clock forwards", dice):
-            self.clock.step(dice.pick((90, 7_200, 90_000)))
+            seconds = dice.pick((90, 7_200, 90_000))
+            self.fleet.finish(seconds)  # to who reads, a clock that goes wrong by a day is a day
+            self.clock.step(seconds)
         if self._occurs("clock back", dice):
             self.clock.step(-dice.pick((5, 600, 5_000, 90_000)))
         if not self.fleet.drifted and self._occurs("drift", dice):

@@ -36,6 +36,8 @@ _NOUNS: Final = (
 _VERBS: Final = "inspect repair measure rename migrate document secure profile rewrite compare archive split".split()
 _POOR: Final = ("N/A", "OK", None)
 _TORN: Final = "torn"
+_LONGEST_TORN_S: Final = 72_000
+"""A line that waits for its rest for a day is broken for good, and rightly: nobody is in the middle of one so long."""
 
 
 class Stands(NamedTuple):
@@ -99,7 +101,7 @@ class Fleet:
         self._clock = clock
         self._happened = happened
         self._due: list[Due] = []
-        self._torn: dict[str, tuple[bytes, Task, Facts]] = {}
+        self._torn: dict[str, tuple[bytes, Task, Facts, datetime]] = {}
         self._number = 0
         self._sequence = 0
         self._bronze = root / layout.BRONZE
@@ -110,6 +112,7 @@ class Fleet:
     def work(self, count: int, lasts_s: float, dice: Dice) -> None:
         """Let time pass, in which so many tasks come in; write what is due by its end."""
         router = Router(self._root)
+        self.finish(lasts_s)
         begins = self._clock.now()
         for number in range(count):
             created = begins + timedelta(seconds=round(lasts_s * (number + 1) / (count + 1)))
@@ -123,10 +126,12 @@ class Fleet:
         while self._due and self._due[0].at <= now:
             self._write(heapq.heappop(self._due), dice)
 
-    def finish(self) -> None:
-        """Write the rest of what was torn."""
-        for file in list(self._torn):
-            self._complete(file)
+    def finish(self, passes_s: float | None = None) -> None:
+        """Write the rest of what is torn and would be too long when so much time has passed; else of everything."""
+        for file, (_, _, _, since) in list(self._torn.items()):
+            torn_s = (self._clock.now() - since).total_seconds()
+            if passes_s is None or torn_s + passes_s >= _LONGEST_TORN_S:
+                self._complete(file)
 
     @property
     def last_due(self) -> datetime | None:
@@ -220,7 +225,7 @@ class Fleet:
             self._happened["torn record"] += 1
             cut = dice.between(len(write.data) // 4, len(write.data) * 3 // 4)
             self._append(file, write.data[:cut])
-            self._torn[file] = (write.data[cut:], task, facts)
+            self._torn[file] = (write.data[cut:], task, facts, self._clock.now())
             return
         for one in writes:
             self._append(one.file, one.data)
@@ -243,7 +248,7 @@ class Fleet:
         rest = self._torn.pop(file, None)
         if rest is None:
             return
-        data, task, facts = rest
+        data, task, facts, _ = rest
         with (self._bronze / file).open("ab") as opened:
             opened.write(data)
         self._note(Write(self._clock.now(), file, data, Truth("torn", None, False, None, (facts,))), task)
