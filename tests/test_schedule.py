@@ -99,7 +99,6 @@ def fire_between(rule: Rule, start: datetime, end: datetime) -> list[str]:
         scheduler.start()
         await fired.until(lambda: next_due(rule, clock.sim).due_at > end)
         scheduler.shutdown()
-        assert scheduler.misfires == 0
         return [slot.key for _, slot in fired.slots if slot.due_at <= end]
 
     return asyncio.run(main())
