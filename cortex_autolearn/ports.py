@@ -39,7 +39,11 @@ class BoundaryError(Exception):
         cause: what came back, in the words of whoever refused.
         hint: what a person can do about it.
         retryable: whether the same call may succeed later without a person's help.
+
+    ``is_free`` is of interest where the provider takes money for answers: it tells that nothing can have been charged.
     """
+
+    is_free = True
 
     def __init__(self, operation: str, subject: str, cause: str, *, hint: str, retryable: bool) -> None:
         super().__init__(f"cannot {operation}: {subject}: {cause}. {hint}")
@@ -152,6 +156,7 @@ class RefiningReading(Protocol):
     def range_totals(self, start: int, end: int) -> list[tuple[int, int, int, int, float, int]]: ...
     def gold_of_days(self) -> dict[int, tuple[int, int]]: ...
     def days_to_compact(self) -> list[int]: ...
+    def last_success_us(self, jobs: Sequence[str]) -> int | None: ...
     def outputs(self, folder: str) -> Mapping[str, int]: ...
 
 

@@ -226,13 +226,14 @@ def _rooms(  # noqa: PLR0913, PLR0917 - what all rooms are made of
 ) -> Rooms:
     readers = Readers(settings.medallion, lambda: tree.folders(layout.MASTERS))
     backends = trainers(settings, tree, clock, judge, environ)
-    rollout = Rollout(store, tree, clock, settings.rollout, readers, backends)
+    medallion = Medallion(store, tree, clock, settings.medallion, readers)
+    rollout = Rollout(store, tree, clock, settings.rollout, readers, backends, medallion.taken_in_us)
     return Rooms(
         store=store,
         tree=tree,
         clock=clock,
         settings=settings,
-        medallion=Medallion(store, tree, clock, settings.medallion, readers),
+        medallion=medallion,
         collect=Collector(store, tree, clock, settings.collect, settings.training.system_prompt, readers),
         scoring=Scorer(
             store,

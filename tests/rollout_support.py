@@ -12,6 +12,7 @@ from support import NOW, Handle, Rooms, events
 
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.rollout_policy import RolloutPolicy
+from cortex_autolearn.model.runs import Run
 from cortex_autolearn.model.training_jobs import ModelRef
 from cortex_autolearn.model.trainings import Model
 from cortex_autolearn.rollout.job import Rollout
@@ -88,7 +89,13 @@ class Town:
     def restart(self) -> None:
         """Forget everything that is not stored."""
         self.rollout = Rollout(
-            self.rooms.store, self.rooms.tree, self.clock, self.policy, self.rooms.readers, {"scripted": self.trainer}
+            self.rooms.store,
+            self.rooms.tree,
+            self.clock,
+            self.policy,
+            self.rooms.readers,
+            {"scripted": self.trainer},
+            self.rooms.medallion.taken_in_us,
         )
 
     def add_model(self, model_id: str = MODEL, *, scope: str = MASTER, dataset_id: str | None = None) -> None:
@@ -105,6 +112,14 @@ class Town:
         """Refine what is new, and run rollout."""
         self.rooms.follow()
         return self.rollout.run(self.handle)
+
+    def good_run(self, job: str) -> None:
+        """Let it be recorded that a job ran a moment ago, and went well."""
+        at_us = self.now_us - 1
+        run = Run(f"{job}-{at_us}", job, "test", None, at_us, None, None, {})
+        with self.rooms.store.write() as transaction:
+            transaction.begin_run(run)
+            transaction.end_run(run.run_id, "ok", at_us)
 
     def past(self, master: str = MASTER, tasks: int = 200, skill: Skill = USUAL) -> None:
         """Give a master's champion a history of a few days."""

@@ -28,7 +28,10 @@ class CloudTown(Town):
 
     def restart(self) -> None:
         trainers = {"bedrock": self.rig.trainer()}
-        self.rollout = Rollout(self.rooms.store, self.rooms.tree, self.clock, self.policy, self.rooms.readers, trainers)
+        rooms = self.rooms
+        self.rollout = Rollout(
+            rooms.store, rooms.tree, self.clock, self.policy, rooms.readers, trainers, rooms.medallion.taken_in_us
+        )
 
     def train(self) -> None:
         """Let Bedrock have made a model."""

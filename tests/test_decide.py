@@ -430,6 +430,23 @@ def test_every_decision_says_why_with_its_numbers() -> None:
     assert promoted["evidence"]["quality_up"] == pytest.approx(exp(log(100)))
 
 
+def test_a_card_counts_the_tasks_that_were_decided_by() -> None:
+    """Those whose windows have closed, where these promote, retire, settle or end a test; else all outcomes so far."""
+    arrived = Pair(arm(3000), arm(300))
+    for found, elapsed_s, tasks in (
+        (numbers(arrived=arrived, **CONVINCED), 0, 2000),
+        (numbers(arm(1800), arm(200, 0.8), arrived=arrived), 0, 2000),
+        (numbers(arrived=arrived), 1e8, 2000),
+        (numbers(arrived=arrived), 0, 3300),
+        (numbers(arrived=arrived, completion_down=log(60)), 0, 3300),
+    ):
+        shown_ = card(decided(found, elapsed_s=elapsed_s), ("v1.0.0", "ft-20251127-001"))
+        assert shown_["decided_after"]["tasks"] == tasks
+    for policy, tasks in ((POLICY, 2000), (RolloutPolicy(watch_tasks=5000), 3300)):
+        watched = decide_watch(numbers(arrived=arrived), policy, elapsed_s=0)
+        assert card(watched, ("v1.0.0", "ft-20251127-001"))["decided_after"]["tasks"] == tasks
+
+
 # ------------------------------------------------------------------------------------------------------------ the words
 
 

@@ -118,10 +118,11 @@ class TestOfATest:
 
 class TestOfAWatch:
     def test_it_is_settled_by_tasks_or_by_days(self) -> None:
+        """The last of the tasks settles it when its window has closed."""
         policy = RolloutPolicy()
         seen = numbers((100, 400))
         found = forecast.of_watch(seen, policy, forecast.Pace(50, 0, NOW))
-        assert days(found.earliest_us) == 500 / 50
+        assert days(found.earliest_us) == 500 / 50 + policy.maturation_s / DAY_S
         slow = forecast.of_watch(seen, policy, forecast.Pace(5, 10 * DAY_S, NOW))
         assert days(slow.earliest_us) == days(slow.latest_us) == 50
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from rollout_support import (
     BETTER,
@@ -22,16 +23,27 @@ from rollout_support import (
 from support import NOW, line
 
 from cortex_autolearn.model import instants, layout
+from cortex_autolearn.model.experiments import Held, LateRow, TrialRow
 from cortex_autolearn.model.judging import Label
+from cortex_autolearn.model.rollout import Continue, Promote, Reason
+from cortex_autolearn.model.training_jobs import Endpoint
+from cortex_autolearn.ports import BackendError, BoundaryError
 from cortex_autolearn.rollout import report
+from cortex_autolearn.rollout.decide import decide
+from cortex_autolearn.rollout.endpoints import Endpoints
+from cortex_autolearn.rollout.plan import History, begin_test
 from cortex_autolearn.rollout.registry import Refused, Unchanged
+from cortex_autolearn.rollout.standing import stand
 from cortex_autolearn.rollout.steps import Done
 from cortex_autolearn.service.numbers import running_tests
 from cortex_autolearn.testing import FakeClock, Script
+from cortex_autolearn.testing.trainer import ScriptedTrainer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from cortex_autolearn.ports import Trainer
 
 TEST = f"{MASTER}-{MODEL}"
 WATCH = f"{TEST}-watch"
@@ -43,6 +55,13 @@ ME: dict[str, Any] = {"by": "ada@desk", "why": "because"}
 def one(tmp_path: Path) -> Iterator[Town]:
     with town(tmp_path) as made:
         yield made
+
+
+class Denying(ScriptedTrainer):
+    """A backend that ends nothing, for want of a right."""
+
+    def teardown(self, endpoint: Endpoint) -> None:
+        raise BoundaryError("end", endpoint.endpoint_id, "not allowed", hint="Allow it", retryable=False)
 
 
 def only_routes_to(one: Town, version: str) -> None:
@@ -239,6 +258,30 @@ class TestDeploying:
         assert len(one.trainer.endpoints()) == 1
         assert one.phase() == "testing"
 
+    def test_the_same_trouble_with_an_endpoint_is_told_once_a_day(self, one: Town) -> None:
+        """It is tried again twice a minute all the while, and another trouble is told at once."""
+        one.until(lambda: one.phase() == "testing", most=2)
+        one.rollout.rollback(MASTER, **ME)
+        trainers: dict[str, Trainer] = {}
+        endpoints = Endpoints(one.rooms.store, one.clock, trainers)
+
+        def told() -> int:
+            one.handle.troubles.clear()
+            for _ in range(10):
+                one.clock.advance(30)
+                endpoints.tend(one.handle)
+            assert all(isinstance(error, BackendError) for error in one.handle.troubles)
+            return len(one.handle.troubles)
+
+        assert (told(), told()) == (1, 0)
+        one.clock.advance(86_400)
+        assert (told(), told()) == (1, 0)
+        trainers["scripted"] = Denying(one.root / "elsewhere", one.clock)
+        assert (told(), told()) == (1, 0)
+        trainers["scripted"] = one.trainer
+        assert told() == 0
+        assert one.trainer.endpoints() == []
+
     def test_what_the_routes_name_is_not_torn_down(self, one: Town) -> None:
         """A kill after the decision, before the routes: the model answers until nobody is sent to it any more."""
         one.until(lambda: one.phase() == "testing", most=2)
@@ -319,6 +362,89 @@ class TestDeploying:
         assert baseline["tasks"] == baseline["completed"] > 50
         assert one.test(TEST).baseline["completed"] < one.test(TEST).baseline["tasks"] == 200
 
+    def test_a_baseline_counts_a_rescued_task_as_its_test_did(self, one: Town) -> None:
+        """What the champion failed at when it was tested, and the fallback answered, is a failure in its history."""
+
+        def rescued(choice: Any, record: dict[str, Any]) -> dict[str, Any]:
+            return record | ({"model": CHAMPION, "fallback_from": MODEL} if choice.variant == "b" else {})
+
+        one.skills |= {MODEL: Skill(completes=1.0), SECOND: USUAL}
+        one.until(lambda: one.phase() == "testing", most=2)
+        one.work(8, record=rescued)
+        failed = one.test(TEST).metrics["tasks_failed"]["b"]
+        assert failed > 0
+        one.work(20)
+        one.rollout.promote(MASTER, **ME)
+        one.until(lambda: "promotion_settled" in one.kinds())
+        one.clock.advance(3_600)
+        one.add_model(SECOND)
+        one.until(lambda: one.phase() == "testing")
+        baseline = one.test(f"{MASTER}-{SECOND}").baseline
+        assert baseline["tasks"] - baseline["completed"] == failed
+
+    @pytest.mark.parametrize(
+        ("told", "late", "found"),
+        [
+            ([], None, {}),
+            ([(True, False)], None, {MODEL: "failed"}),
+            ([(True, True)], None, {MODEL: "completed"}),
+            ([(True, None)], None, {MODEL: "completed"}),
+            ([(True, False), (False, True)], None, {CHAMPION: "completed"}),
+            ([(False, True), (True, False)], None, {MODEL: "failed"}),
+            ([(True, False), (False, None)], None, {MODEL: "failed"}),
+            ([], (True, False), {MODEL: "failed"}),
+            ([(True, None)], (True, False), {MODEL: "failed"}),
+        ],
+    )
+    def test_a_task_is_what_the_latest_test_made_of_it(
+        self,
+        tmp_path: Path,
+        told: list[tuple[bool, bool | None]],
+        late: tuple[bool, bool] | None,
+        found: dict[str, str],
+    ) -> None:
+        """Whose it was, and whether it completed, is by the latest test in which it has an outcome; else by silver."""
+        with Town(tmp_path) as one:
+            begun = instants.to_text(one.clock.now())
+            record = {"task_id": "t-1", "master": MASTER, "status": "completed", "created_at": begun}
+            one.rooms.put("tasks.jsonl", record | {"completed_at": begun, "output": "Two weak spots were found"})
+            one.rooms.follow()
+            made = begin_test(Held(MASTER, CHAMPION, "deploying", MODEL, None, 0), "", 1, one.policy, History([], 0))
+            with one.rooms.store.write() as transaction:
+                for number, (treated, completed) in enumerate(told or [(True, None)]):
+                    # Their names are not in the order of their times.
+                    test = msgspec.structs.replace(made, test_id=f"test-{9 - number}", started_us=number, ended_us=9)
+                    transaction.put_experiment(test)
+                    at_us = None if completed is None else 5
+                    row = (
+                        treated,
+                        0.5,
+                        0,
+                        at_us,
+                        completed,
+                        None,
+                        None,
+                        None,
+                        None,
+                        None,
+                        at_us,
+                        None,
+                        True,
+                        False,
+                        False,
+                    )
+                    transaction.put_trials(test.test_id, [TrialRow("t-1", *row)] if told else [])
+                if late is not None:
+                    transaction.put_late(
+                        "test-9", [LateRow("t-1", late[0], 5, late[1], None, None, from_results=False)]
+                    )
+            with one.rooms.store.read() as reading:
+                past = {
+                    version: [task.status for task in reading.past_tasks(MASTER, version, [], one.now_us, 9)]
+                    for version in (CHAMPION, MODEL)
+                }
+            assert {version: statuses[0] for version, statuses in past.items() if statuses} == found
+
 
 class TestPeople:
     def start(self, one: Town) -> None:
@@ -371,6 +497,24 @@ class TestPeople:
         one.work(30)
         assert sum(one.test(TEST).metrics["tasks_assigned"].values()) == sum(before.values()) + 30
 
+    def test_of_a_paused_test_nothing_is_decided_whatever_it_shows(self, one: Town) -> None:
+        """Until it is resumed, ``check`` and ``ab summary`` say so, as nobody but a person can end it."""
+        one.skills[MODEL] = BETTER
+        self.start(one)
+        one.work(150)
+        assert one.phase() == "testing"
+        one.rollout.pause(TEST, **ME)
+        one.clock.advance(4_000)
+        numbers = one.look(report.check, TEST, one.now_us).numbers
+        assert isinstance(decide(numbers, one.policy, elapsed_s=0), Promote)
+        paused = Continue((Reason("paused", "paused: nothing is decided before it is resumed"),), numbers)
+        assert one.look(report.check, TEST, one.now_us) == paused
+        assert one.look(report.summary, TEST, one.now_us).decision == paused
+        (standing,) = one.look(stand, one.now_us)
+        assert (standing.card["decision"], standing.card["reasons"]) == ("continue", [paused.reasons[0].text])
+        one.rollout.resume(TEST, **ME)
+        assert isinstance(one.look(report.check, TEST, one.now_us), Promote)
+
     def test_promoting_and_rolling_back_by_hand(self, one: Town) -> None:
         """A person's word goes through at once, once, and is told of with who and why."""
         self.start(one)
@@ -392,6 +536,72 @@ class TestPeople:
         one.run()
         only_routes_to(one, MODEL)
         assert [endpoint.model.model_id for endpoint in one.trainer.endpoints()] == [MODEL]
+
+    @pytest.mark.parametrize(
+        ("ending", "said"),
+        [
+            ("fail", f"{SECOND} could not be served"),
+            ("roll_back", f"{SECOND} was rolled back"),
+            ("retire", f"{SECOND} was retired"),
+            ("conclude", f"the test of {SECOND} showed nothing"),
+            ("abort", f"{SECOND} was given up"),
+        ],
+    )
+    def test_a_rollback_that_comes_after_the_challengers_end_changes_nothing(
+        self, tmp_path: Path, ending: str, said: str
+    ) -> None:
+        """It was meant for the challenger: the champion stays, and the answer says how to have the former one instead."""
+        limits: dict[str, Any] = {"max_days": 0.1, "retire_early": False} if ending == "conclude" else {}
+        with town(tmp_path, watch_tasks=20, **limits) as one:
+            one.skills |= {MODEL: USUAL, SECOND: BROKEN if ending == "roll_back" else USUAL}
+            self.start(one)
+            one.rollout.promote(MASTER, **ME)
+            one.until(lambda: one.phase() == "steady")
+            one.trainer.script = Script(deploy_s=60, deploy="fails" if ending == "fail" else "succeeds")
+            one.add_model(SECOND)
+            one.until(lambda: one.phase() == ("deploying" if ending == "fail" else "testing"), most=3)
+            if ending == "abort":
+                one.rollout.abort(f"{MASTER}-{SECOND}", **ME)
+            one.until(lambda: one.phase() == "steady")
+            assert one.history()[-1].step == ending
+            ended, before = instants.us_to_text(one.history()[-1].at_us), one.events()
+            one.clock.advance(30 * 86_400)
+            found = one.rollout.rollback(MASTER, **ME)
+            assert found == Unchanged(
+                f"all tasks of {MASTER} go to {MODEL} already: {said} at {ended}; "
+                f"`rollback {MASTER} --to {CHAMPION}` brings the former champion back"
+            )
+            assert one.events() == before
+            only_routes_to(one, MODEL)
+            assert isinstance(one.rollout.rollback(MASTER, to=CHAMPION, **ME), Done)
+            only_routes_to(one, CHAMPION)
+
+    def test_a_rollback_is_one_step_and_no_more(self, one: Town) -> None:
+        """Asked again it changes nothing, also where the first took back a champion that had stood its watch."""
+        self.start(one)
+        assert isinstance(one.rollout.rollback(MASTER, **ME), Done)
+        ended = instants.us_to_text(one.history()[-1].at_us)
+        only = Unchanged(f"all tasks of {MASTER} go to {CHAMPION} already: {MODEL} was rolled back at {ended}")
+        assert one.rollout.rollback(MASTER, **ME) == only
+        one.rollout.deploy(MODEL, MASTER, **ME)
+        one.until(lambda: one.phase() == "testing", most=2)
+        one.rollout.promote(MASTER, **ME)
+        one.until(lambda: one.phase() == "steady")
+        assert one.history()[-1].step == "settle"
+        assert isinstance(one.rollout.rollback(MASTER, **ME), Done)
+        back = instants.us_to_text(one.history()[-1].at_us)
+        assert one.rollout.rollback(MASTER, **ME) == Unchanged(
+            f"all tasks of {MASTER} go to {CHAMPION} already: it came back at {back}; "
+            f"`rollback {MASTER} --to {MODEL}` brings the former champion back"
+        )
+        only_routes_to(one, CHAMPION)
+        with one.rooms.store.write() as transaction:
+            for row in transaction.endpoints():
+                transaction.drop_endpoint(row.number)
+        assert one.rollout.rollback(MASTER, **ME) == Unchanged(
+            f"all tasks of {MASTER} go to {CHAMPION} already: it came back at {back}; "
+            f"nothing serves the former champion any more: `deploy {MODEL} {MASTER}` tests it anew"
+        )
 
     def test_a_step_that_may_not_be_taken_is_refused_with_the_reason(self, one: Town) -> None:
         """Nothing changes, and the answer says why."""

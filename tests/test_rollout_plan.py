@@ -175,11 +175,12 @@ def test_a_watch_turns_the_test_round() -> None:
 
 
 def test_what_is_said_when_a_test_begins() -> None:
-    """Its traffic and how long it will take, rounded as people read it; unknown where there is no traffic."""
+    """Its traffic and how long it will take, rounded as people read it; unknown where there is no traffic, and never."""
     plain = RolloutPolicy(maturation_s=0)
     found = notes(plain, Baseline(completion=0.9), 20, 100.26)
     assert found == {"tasks_per_day": 100.3, "expected_days": [10.0, 21.2], "warnings": []}
     assert notes(plain, Baseline(completion=0.9), 20, 0.0)["expected_days"] == [None, None]
+    assert notes(plain, Baseline(completion=0.95), 20, 100.26)["expected_days"] == [None, None]
 
 
 @pytest.mark.parametrize(

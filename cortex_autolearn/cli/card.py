@@ -147,13 +147,32 @@ def variants_table(
     return table(rows)
 
 
-def gain_lines(card: Mapping[str, Any], intervals: Mapping[str, Sequence[float] | None] | None = None) -> list[str]:
-    """Return the gains, each with the interval that holds whenever one looks."""
-    lines = ["Gains of the model on trial" + (" (95 % interval, valid whenever one looks):" if intervals else ":")]
+def gain_lines(
+    card: Mapping[str, Any],
+    closed: Mapping[str, float | None],
+    intervals: Mapping[str, Sequence[float] | None] | None = None,
+) -> list[str]:
+    """Return the gains.
+
+    Arguments:
+        card: a decision's, whose gains may be over all outcomes so far.
+        closed: the gains over tasks whose windows have closed: those that a promotion counts.
+        intervals: of these, where they are to be shown.
+    """
+    sure = ":" if intervals is None else " (95 % interval, valid whenever one looks):"
+    around = intervals or {}
+    if closed == card["gain"]:
+        return [f"Gains of the model on trial{sure}", *_gains(closed, around)]
+    lines = ["Gains of the model on trial, by all outcomes so far:", *_gains(card["gain"], {})]
+    return [*lines, f"By the tasks whose windows have closed{sure}", *_gains(closed, around)]
+
+
+def _gains(gain: Mapping[str, float | None], intervals: Mapping[str, Sequence[float] | None]) -> list[str]:
+    lines = []
     for name, label, unit in (("quality", "quality", ""), ("completion_points", "completion", " points")):
-        between = (intervals or {}).get(name)
+        between = intervals.get(name)
         around = "" if between is None else f"   [{number(between[0], sign='+')}, {number(between[1], sign='+')}]"
-        lines.append(f"  {label:11}{number(card['gain'][name], unit, sign='+')}{around}")
+        lines.append(f"  {label:11}{number(gain[name], unit, sign='+')}{around}")
     return lines
 
 

@@ -76,7 +76,8 @@ def check(call: Call, test: str, *, master: str | None, as_json: bool) -> None:
         print_json(told | card | {"criteria": [criterion_dict(one) for one in needs]})
     else:
         head = "Decision" if found.is_active else f"Decided {when(found.ended_us)} UTC"
-        lines = [*decision_lines(card, head=head), "", variants_table(card, found), "", *gain_lines(card), ""]
+        gains = gain_lines(card, scorecard.gain_of(decision.numbers.closed))
+        lines = [*decision_lines(card, head=head), "", variants_table(card, found), "", *gains, ""]
         if found.kind == "test":
             lines += [criteria_table(needs), ""]
         click.echo(wrapped([*lines, evidence_table(card["evidence"], found.policy, found.kind, found.alarms)]))
@@ -155,7 +156,8 @@ def _explained(name: str, body: Mapping[str, Any], decided: Decided | None, test
     numbers, policy = _kept(decided)
     kind = "test" if test is None else test.kind
     head = "What the numbers called for" if name == "manual_decision" else "Decision"
-    lines += ["", *decision_lines(card, head=head), "", variants_table(card, test), "", *gain_lines(card)]
+    gains = gain_lines(card, scorecard.gain_of(numbers.closed))
+    lines += ["", *decision_lines(card, head=head), "", variants_table(card, test), "", *gains]
     lines += ["", evidence_table(card["evidence"], policy, kind, numbers.alarms)]
     if kind == "test":
         lines += ["", criteria_table(criteria(numbers, policy))]

@@ -114,14 +114,7 @@ class Follower:
 
         A file that cannot be read is told to ``run`` and left for the next time; the others are read.
         """
-        found = [
-            bronze.Found(one.relative, f"{one.device}:{one.inode}", one.size, one.mtime_ns)
-            for one in self._files.entries(self._folder, ".jsonl")
-            if self._wanted(one.relative)
-        ]
-        with self._store.read() as reading:
-            known = {source.id: source for source in reading.sources(self._folder)}
-        plans = bronze.growth(known.values(), found, instants.to_us(self._clock.now()), self._tail_grace_s)
+        plans, known = self._plans()
         plans = [self._recognised(plan, known) for plan in plans]
         renamed = [plan.source for plan in plans if plan.source is not None and _is_renamed(plan, known)]
         if renamed:
@@ -134,10 +127,26 @@ class Follower:
                     handle = self._files.open_input(plan.found.path)
                 if handle is not None:
                     with handle:
-                        _File(self, plan, handle, counts).read(intake, steps)
+                        _File(plan, handle, self._clock, counts, self._max_object_bytes).read(intake, steps)
             except _UnreadableError as error:
                 run.trouble(error)
         steps.commit()
+
+    def has_unread(self) -> bool:
+        """Tell whether bytes came that were not read; an end that waits for its rest is none."""
+        return any(not plan.closed for plan in self._plans()[0])
+
+    def _plans(self) -> tuple[list[bronze.Growth], dict[int, Source]]:
+        """Return the files that need reading, and what is known of the folder, by id."""
+        found = [
+            bronze.Found(one.relative, f"{one.device}:{one.inode}", one.size, one.mtime_ns)
+            for one in self._files.entries(self._folder, ".jsonl")
+            if self._wanted(one.relative)
+        ]
+        with self._store.read() as reading:
+            known = {source.id: source for source in reading.sources(self._folder)}
+        plans = bronze.growth(known.values(), found, instants.to_us(self._clock.now()), self._tail_grace_s)
+        return plans, known
 
     def _recognised(self, plan: bronze.Growth, known: dict[int, Source]) -> bronze.Growth:
         """Make sure that a file with a new name is the one it is taken for: inodes are used again."""
@@ -148,19 +157,20 @@ class Follower:
                 handle = self._files.open_input(plan.found.path)
                 if handle is not None:
                     with handle:
-                        if self.mark(handle, plan.source.position) == plan.source.mark:
+                        if _mark(handle, plan.source.position) == plan.source.mark:
                             return plan
         except _UnreadableError:
             pass  # read as a new file, it is told then
         return bronze.Growth(None, plan.found, closed=False)
 
-    def mark(self, handle: BinaryIO, position: int) -> bytes:
-        """Return the mark of an open file at a position."""
-        if not position:
-            return b""
-        opened, tail_bytes = handle.fileno(), min(position, bronze.TAIL_BYTES)
-        head = os.pread(opened, min(position, bronze.HEAD_BYTES), 0)
-        return bronze.mark(head, os.pread(opened, tail_bytes, position - tail_bytes))
+
+def _mark(handle: BinaryIO, position: int) -> bytes:
+    """Return the mark of an open file at a position."""
+    if not position:
+        return b""
+    opened, tail_bytes = handle.fileno(), min(position, bronze.TAIL_BYTES)
+    head = os.pread(opened, min(position, bronze.HEAD_BYTES), 0)
+    return bronze.mark(head, os.pread(opened, tail_bytes, position - tail_bytes))
 
 
 def _is_renamed(plan: bronze.Growth, known: dict[int, Source]) -> bool:
@@ -199,19 +209,21 @@ class _Steps:
 class _File:
     """One file on its way: from its cursor to its end, stretch by stretch."""
 
-    def __init__(self, follower: Follower, plan: bronze.Growth, handle: BinaryIO, counts: Counts) -> None:
-        self._follower = follower
+    def __init__(
+        self, plan: bronze.Growth, handle: BinaryIO, clock: Clock, counts: Counts, max_object_bytes: int
+    ) -> None:
         self._plan = plan
         self._handle = handle
+        self._clock = clock
         self._counts = counts
         self._source = plan.source
         position = 0
         with _reading(plan.found.path):
             self._status = os.fstat(handle.fileno())
-            if plan.source is not None and follower.mark(handle, plan.source.position) == plan.source.mark:
+            if plan.source is not None and _mark(handle, plan.source.position) == plan.source.mark:
                 position = min(plan.source.position, self._status.st_size)
         self._position = position
-        self._reader = Reader(position, max_object_bytes=follower._max_object_bytes)
+        self._reader = Reader(position, max_object_bytes=max_object_bytes)
 
     def read(self, intake: Intake, steps: _Steps) -> None:
         """Read to the end that the file had when it was opened."""
@@ -240,10 +252,10 @@ class _File:
         """Return what is to be done in a transaction: settle a batch and move the cursor behind it."""
         position = self._reader.consumed
         with _reading(self._plan.found.path):
-            mark = self._follower.mark(self._handle, position)
+            mark = _mark(self._handle, position)
 
         def settle(transaction: RefiningTransaction) -> None:
-            now_us = instants.to_us(self._follower._clock.now())
+            now_us = instants.to_us(self._clock.now())
             source = self._source
             if source is None:
                 source = transaction.add_source(self._plan.found.path, self._plan.found.identity, now_us)

@@ -70,6 +70,19 @@ class Medallion:
         self._foreign.run(run, counts, adopting)
         return counts
 
+    def taken_in_us(self) -> int:
+        """Return the instant up to which what the fleet wrote is known here: now, while nothing waits to be read."""
+        now_us = instants.to_us(self._clock.now())
+        for follower, jobs in ((self._bronze, ("silver", "medallion")), (self._foreign, ("collection",))):
+            try:
+                is_behind = follower.has_unread()
+            except BoundaryError:
+                is_behind = True  # the job that reads it tells of it
+            if is_behind:
+                with self._store.read() as reading:
+                    now_us = min(now_us, reading.last_success_us(jobs) or 0)
+        return now_us
+
     def rebuild(self, run: RunHandle) -> Counts:
         """Read bronze from its beginning again and replace silver and quarantine; gold follows with the next step.
 
@@ -255,9 +268,17 @@ class Medallion:
                 written.add(path)
             analytics = sums.analytics(durations, generated_at)
         for entry in self._files.entries(layout.REPORTS, f"-{name}.json"):
-            if entry.relative not in written:
+            if entry.relative not in written and self._is_our_report(entry.relative, day):
                 self._files.remove(entry.relative)
         self._files.replace(layout.analytics_file(day), _pretty(analytics))
+
+    def _is_our_report(self, path: str, day: int) -> bool:
+        """Tell whether a report is one that we wrote; what cannot be read is left alone."""
+        try:
+            with Lines(self._files, path) as lines:
+                return gold.is_report(lines.at(0, gold.REPORT_HEAD_BYTES), path, day)
+        except (BoundaryError, OSError):
+            return False
 
 
 def _moving(transaction: RefiningTransaction, day: int, moves: list[tuple[int, int, int]]) -> Iterator[tuple[int, int]]:

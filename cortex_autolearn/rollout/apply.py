@@ -18,6 +18,7 @@ from cortex_autolearn.rollout.scorecard import card, name_of
 if TYPE_CHECKING:
     from cortex_autolearn.model.experiments import Experiment
     from cortex_autolearn.model.rollout import Decision, WatchDecision
+    from cortex_autolearn.model.routing import Variant
     from cortex_autolearn.rollout.needs import RolloutTransaction
 
 DAEMON: Final = "daemon"
@@ -35,7 +36,7 @@ _EVENTS: Final[dict[registry.Verb, str]] = {
     "settle": "promotion_settled",
 }
 """What tells of a step of the daemon's; a person's are manual decisions, and a deployment is told of when it stands."""
-_WINNERS: Final[dict[registry.Verb, Any]] = {"promote": "b", "settle": "a", "revert": "b"}
+_WINNERS: Final[dict[registry.Verb, Variant]] = {"promote": "b", "settle": "a", "revert": "b"}
 """The variant that serves after a test; after every other step it is ``a``."""
 _GOES_ON: Final[frozenset[registry.Verb]] = frozenset({"start", "deploy", "pause", "resume"})
 
@@ -75,7 +76,7 @@ class Taken(NamedTuple):
 
 def serving_of(held: Held) -> Serving:
     """Return what the registry knows of what serves a master."""
-    return Serving(held.master, held.champion, held.phase, held.challenger, held.test_id)  # type: ignore[arg-type]
+    return Serving(held.master, held.champion, held.phase, held.challenger, held.test_id)
 
 
 def take(transaction: RolloutTransaction, held: Held, order: Order) -> Taken | Refused | Unchanged:

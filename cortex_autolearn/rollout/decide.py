@@ -68,16 +68,20 @@ def decide(numbers: Numbers, policy: RolloutPolicy, *, elapsed_s: float) -> Deci
 
 
 def decide_watch(numbers: Numbers, policy: RolloutPolicy, *, elapsed_s: float) -> WatchDecision:
-    """Return what follows from the numbers of a watch, in which the promoted model is the one on trial."""
+    """Return what follows from the numbers of a watch, in which the promoted model is the one on trial.
+
+    As for a promotion, only tasks whose windows have closed settle it: of a promoted model that hangs nothing arrives.
+    """
     bar = policy.watch_evidence
     reasons = _losses(numbers, bar, bar) + _broken(numbers, policy) if _was_tried(numbers) else []
     if reasons:
         return Rollback(tuple(reasons), numbers)
-    if numbers.tasks >= policy.watch_tasks:
-        return Settle((Reason("tasks", f"{numbers.tasks:,} tasks were watched"),), numbers)
+    watched = numbers.closed.control.tasks + numbers.closed.treated.tasks
+    if watched >= policy.watch_tasks:
+        return Settle((Reason("tasks", f"{watched:,} tasks were watched"),), numbers)
     if elapsed_s >= policy.watch_days * DAY_S:
         return Settle((Reason("days", f"it was watched for {elapsed_s / DAY_S:.0f} days"),), numbers)
-    return Continue((Reason("tasks", f"{numbers.tasks:,} of {policy.watch_tasks:,} tasks were watched"),), numbers)
+    return Continue((Reason("tasks", f"{watched:,} of {policy.watch_tasks:,} tasks were watched"),), numbers)
 
 
 @dataclass(frozen=True, slots=True)

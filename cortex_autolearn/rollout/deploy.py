@@ -39,6 +39,9 @@ class _Members(msgspec.Struct):
     by_master: dict[str, dict[str, int]] = {}
 
 
+_decode_members: Final = msgspec.json.Decoder(_Members).decode
+
+
 class Deployer:
     """Brings models to their tests.
 
@@ -48,7 +51,8 @@ class Deployer:
         clock: tells the time.
         policy: the ``[rollout]`` section.
 
-    What is to be said of the tests that were started is added to ``begun``.
+    What is to be said of the tests that were started is added to ``begun``. A file that cannot be read hinders only
+    the masters it may concern; ``troubles`` tells of it, by its words.
     """
 
     def __init__(self, store: RolloutStore, files: Files, clock: Clock, policy: RolloutPolicy) -> None:
@@ -57,6 +61,7 @@ class Deployer:
         self._clock = clock
         self._policy = policy
         self.begun: list[dict[str, Any]] = []
+        self.troubles: dict[str, BoundaryError] = {}
 
     def offer(self, run: RunHandle, counts: Counter[str]) -> None:
         """Let models that ended their training wait for their masters, each once."""
@@ -67,10 +72,15 @@ class Deployer:
                 masters = self._masters_of(model)
             except BoundaryError as error:
                 run.trouble(error)
+                if error.retryable:
+                    continue
                 masters = []
             with self._store.write() as transaction:
                 now_us = self._now_us()
                 for master in masters:
+                    if not plan.can_be_named(master, model.ref.model_id):
+                        run.trouble(_too_long(master, model.ref.model_id))
+                        continue
                     queued = Queued(master, model.ref.model_id, now_us, DAEMON, _TRAINED, "daemon")
                     counts["offered"] += transaction.put_queued(queued)
                 transaction.offer_model(model.ref.model_id, now_us)
@@ -104,10 +114,20 @@ class Deployer:
         return bool(self._files.size(layout.test_file(test_id)) or self._files.size(layout.results_file(test_id)))
 
     def other_test(self, reading: RolloutReading, master: str) -> str | None:
-        """Return the test of a master that runs and is not ours: it occupies the master."""
+        """Return the test of a master that runs and is not ours: it occupies the master.
+
+        One that cannot be read may be such a test of any master.
+        """
         for entry in self._files.entries(layout.AB_TESTS, ".json"):
             name = entry.relative.rsplit("/", 1)[1].removesuffix(".json")
-            if documents.occupied(read(self._files, entry.relative)) == master and reading.experiment(name) is None:
+            if reading.experiment(name) is not None:
+                continue
+            try:
+                occupied = documents.occupied(read(self._files, entry.relative))
+            except BoundaryError as error:
+                self.troubles[str(error)] = error
+                return name
+            if occupied == master:
                 return name
         return None
 
@@ -123,19 +143,33 @@ class Deployer:
         if model.scope != GLOBAL:
             found = {model.scope}
         else:
-            path = layout.dataset_file(model.dataset_id or "none", "manifest.json")
-            content = read(self._files, path)
-            if content is None:
-                hint = "Deploy the model to its masters by hand"
-                raise BoundaryError("find the masters of", path, "it cannot be read", hint=hint, retryable=False)
-            members = msgspec.convert(content, _Members)
-            found = {master for split in members.by_master.values() for master in split}
+            found = self._masters_in(layout.dataset_file(model.dataset_id or "none", "manifest.json"))
         named = {name for one in found if one != "null" and (name := layout.master_name(one)) is not None}
         return sorted(named & set(self._policy.masters) if self._policy.masters else named)
 
+    def _masters_in(self, path: str) -> set[str]:
+        """Return the masters of a dataset, of any size, by its manifest."""
+        hint = "Deploy the model to its masters by hand"
+        handle = self._files.open_input(path)
+        if handle is None:
+            raise BoundaryError("find the masters of", path, "it is gone", hint=hint, retryable=False)
+        try:
+            with handle:
+                members = _decode_members(handle.read())
+        except OSError as error:
+            cause, again = error.strerror or str(error), "The next run tries again"
+            raise BoundaryError("find the masters of", path, cause, hint=again, retryable=True) from error
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise BoundaryError("find the masters of", path, str(error), hint=hint, retryable=False) from error
+        return {master for split in members.by_master.values() for master in split}
+
     def _begin(self, queued: Queued, counts: Counter[str]) -> bool:
         with self._store.write() as transaction:
-            held = self.held(transaction, queued.master)
+            try:
+                held = self.held(transaction, queued.master)
+            except BoundaryError as error:
+                self.troubles[str(error)] = error
+                return False
             if held.phase != "steady" or self.other_test(transaction, queued.master) is not None:
                 return False
             transaction.drop_queued(queued.master, queued.model_id)
@@ -188,6 +222,11 @@ class Deployer:
 
     def _now_us(self) -> int:
         return instants.to_us(self._clock.now())
+
+
+def _too_long(master: str, model_id: str) -> BoundaryError:
+    cause, hint = f"its test for {master} could not be named", "Shorten the master's name in the records"
+    return BoundaryError("deploy", model_id, cause, hint=hint, retryable=False)
 
 
 def _tested(reading: RolloutReading, master: str, model_id: str) -> list[str]:

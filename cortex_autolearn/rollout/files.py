@@ -13,10 +13,10 @@ from cortex_autolearn.model import instants, layout
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cortex_autolearn.model.experiments import AliasChange, Experiment, Held, Variant
+    from cortex_autolearn.model.experiments import AliasChange, Experiment, Held
+    from cortex_autolearn.model.routing import Variant
 
 _OURS: Final = "cortex-autolearn"
-_STATUS: Final = {"deploying": "deploying", "testing": "testing", "paused": "paused", "watching": "watching"}
 
 Document = dict[str, Any]
 
@@ -43,8 +43,7 @@ def aliases(found: Mapping[str, Any] | None, held: Held, history: Sequence[Alias
     champion = _alias(named.get("champion"), held.champion, "active", _latest(history, "champion"))
     challenger = None
     if held.challenger is not None:
-        status = _STATUS.get(held.phase, held.phase)
-        challenger = _alias(named.get("challenger"), held.challenger, status, _latest(history, "challenger"))
+        challenger = _alias(named.get("challenger"), held.challenger, held.phase, _latest(history, "challenger"))
     versions = before.get("version_history")
     others = [one for one in versions if not _is_ours(one)] if isinstance(versions, list) else []
     return before | {

@@ -19,6 +19,7 @@ from cortex_autolearn.rollout.files import is_paused
 from cortex_autolearn.rollout.intake import Silver, Unfit, read_results
 from cortex_autolearn.rollout.orders import new_watch, order_of
 from cortex_autolearn.rollout.trials import Course, ends
+from cortex_autolearn.rollout.waiting import has_resumed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,7 +33,13 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE: Final = 500
 WINDOWS_AT_ONCE: Final = 5_000
-DAY_US: Final = instants.DAY_US
+
+
+class _Portion(NamedTuple):
+    """What a portion took in: whether there was anything, and what changes of the test besides its course."""
+
+    any: bool
+    changes: dict[str, object]
 
 
 class Moved(NamedTuple):
@@ -53,31 +60,36 @@ class Follower:
         clock: tells the time.
         readers: gives the reader of a file's records, for silver that Cortex wrote.
         is_taken: tells whether a test of this name exists, ours or not.
+        taken_in: tells the instant up to which the fleet's records are in the state: no window closes after it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what a follower works with, handed in once
         self,
         store: RolloutStore,
         files: Files,
         clock: Clock,
         readers: Readers,
         is_taken: Callable[[RolloutReading, str], bool],
+        taken_in: Callable[[], int],
     ) -> None:
         self._store = store
         self._files = files
         self._clock = clock
         self._readers = readers
         self._is_taken = is_taken
+        self._taken_in = taken_in
         self._courses: dict[str, Course] = {}
+        self._rescored: list[tuple[str, float | None]] = []
         self.troubles: list[BoundaryError] = []
 
     def follow(self, test_id: str, counts: Counter[str]) -> bool:
         """Take in all there is for a test, until it ends; tell whether anything changed."""
         changed = False
-        self._rescored: list[tuple[str, float | None]] = []
+        self._rescored = []
+        until_us = self._taken_in()  # asked first: what was known by then is looked at before a window closes
         for portion in (self._silver, self._results, self._scores, self._windows):
             while True:
-                moved = self._step(test_id, portion, counts)
+                moved = self._step(test_id, portion, until_us, counts)
                 changed |= moved.any
                 if moved.ended:
                     return True
@@ -95,7 +107,8 @@ class Follower:
     def _step(
         self,
         test_id: str,
-        portion: Callable[[RolloutTransaction, Course, Counter[str]], tuple[bool, dict[str, object]] | None],
+        portion: Callable[[RolloutTransaction, _Look, Counter[str]], _Portion | None],
+        until_us: int,
         counts: Counter[str],
     ) -> Moved:
         """Take in one portion and what follows from it, in one transaction."""
@@ -106,40 +119,36 @@ class Follower:
                 if test is None or not test.is_active:
                     return Moved(any=False, ended=True)
                 course = self._courses[test_id] = self.course(transaction, test)
-                self._look = _Look(course, self._now_us())
-                found = portion(transaction, course, done)
+                look = _Look(course, self._now_us(), until_us)
+                found = portion(transaction, look, done)
                 if found is None:
                     return Moved(any=False)
                 transaction.put_trials(test_id, course.changed_rows())
-                ended = self._settle(transaction, course, found[1], done)
+                ended = self._settle(transaction, look, found.changes, done)
         except BaseException:
             self._courses.pop(test_id, None)  # it may be ahead of what is stored
             raise
         counts.update(done)
-        return Moved(found[0] or ended, ended)
+        return Moved(found.any or ended, ended)
 
     # --- portions -----------------------------------------------------------------------------------------------------
 
-    def _silver(
-        self, transaction: RolloutTransaction, course: Course, done: Counter[str]
-    ) -> tuple[bool, dict[str, object]] | None:
-        test, until = course.test, transaction.last_task()
+    def _silver(self, transaction: RolloutTransaction, look: _Look, done: Counter[str]) -> _Portion | None:
+        test, until = look.course.test, transaction.last_task()
         if test.seen >= until:
             return None
         rows = transaction.seen_tasks(test, until, ROWS_AT_ONCE)
         reached, refused = until if len(rows) < ROWS_AT_ONCE else rows[-1].id, Counter(test.refused)
         with closing(Silver(self._files, self._readers)) as silver:
             for row in rows:
-                reading = outcomes.of_silver(silver.record(row), test, self._look.now_us)
-                if self._take(course, reading, refused, done):
+                reading = outcomes.of_silver(silver.record(row), test, look.now_us)
+                if _take(look, reading, refused, done):
                     reached = row.id
                     break
-        return bool(rows), {"seen": reached, "refused": dict(refused)}
+        return _Portion(bool(rows), {"seen": reached, "refused": dict(refused)})
 
-    def _results(
-        self, transaction: RolloutTransaction, course: Course, done: Counter[str]
-    ) -> tuple[bool, dict[str, object]] | None:
-        test = course.test
+    def _results(self, transaction: RolloutTransaction, look: _Look, done: Counter[str]) -> _Portion | None:
+        test = look.course.test
         try:
             found = read_results(self._files, test.test_id, test.results)
         except BoundaryError as error:
@@ -148,69 +157,63 @@ class Follower:
         if found is None:
             return None
         refused, unfit = Counter(test.refused), list(found.broken)
-        for offset, text, fields in found.objects:
-            reading = outcomes.of_results(fields, test, self._look.now_us)
+        readings = [outcomes.of_results(fields, test, look.now_us) for _, _, fields in found.objects]
+        # A line that is read again must not bring back the score that a person's has taken the place of.
+        ended = [one.outcome.task_id for one in readings if isinstance(one, outcomes.Finished)]
+        beside = transaction.scores_beside(ended)
+        for (offset, text, _), told in zip(found.objects, readings, strict=True):
+            reading = told
+            if isinstance(reading, outcomes.Finished):
+                reading = reading.scored(*beside.get(reading.outcome.task_id, (None, None)))
             if isinstance(reading, outcomes.Refused):
                 unfit.append(Unfit(offset, len(text), reading.reason, text))
-            elif self._take(course, reading, refused, done):
+            elif _take(look, reading, refused, done):
                 # The rest of the portion is late: it is read again from here, for the report.
-                return True, {"refused": dict(refused)}
-        refused += quarantine(transaction, test, sorted(unfit), self._look.now_us)
-        return bool(found.objects or unfit or found.has_more), {"results": found.cursor, "refused": dict(refused)}
+                return _Portion(any=True, changes={"refused": dict(refused)})
+        refused += quarantine(transaction, test, sorted(unfit), look.now_us)
+        changes: dict[str, object] = {"results": found.cursor, "refused": dict(refused)}
+        return _Portion(bool(found.objects or unfit or found.has_more), changes)
 
-    def _scores(
-        self, transaction: RolloutTransaction, course: Course, done: Counter[str]
-    ) -> tuple[bool, dict[str, object]] | None:
-        rescored = transaction.rescored(course.test.test_id)
+    def _scores(self, transaction: RolloutTransaction, look: _Look, done: Counter[str]) -> _Portion | None:
+        rescored = transaction.rescored(look.course.test.test_id)
         if not rescored or rescored == self._rescored:
             return None
         self._rescored = rescored
         for task_id, quality in rescored:
-            course.rescore(task_id, quality)
+            look.course.rescore(task_id, quality)
             done["rescored"] += 1
-            if self._look.after():
+            if look.after():
                 break
-        return True, {}
+        return _Portion(any=True, changes={})
 
-    def _windows(
-        self, _: RolloutTransaction, course: Course, done: Counter[str]
-    ) -> tuple[bool, dict[str, object]] | None:
-        closed = 0
-        for _closed in course.closing(self._look.now_us):
+    def _windows(self, _: RolloutTransaction, look: _Look, done: Counter[str]) -> _Portion | None:
+        course, closed = look.course, 0
+        for _closed in course.closing(look.until_us):
             closed += 1
-            if self._look.after() or closed >= WINDOWS_AT_ONCE:
+            if look.after() or closed >= WINDOWS_AT_ONCE:
                 break
         done["closed"] += closed
         test, closing_us = course.test, course.evidence.next_closing_us
-        if not closed and closing_us == test.closing_us and self._look.now_us - test.looked_us < DAY_US:
+        is_due = look.until_us - test.looked_us >= instants.DAY_US or has_resumed(test)
+        if not closed and closing_us == test.closing_us and not is_due:
             return None
-        self._look.after()
-        return bool(closed), {}
-
-    def _take(self, course: Course, reading: Reading | None, refused: Counter[str], done: Counter[str]) -> bool:
-        """Follow one reading, and tell whether what follows from it ends the test."""
-        if reading is None:
-            return False
-        if isinstance(reading, outcomes.Void) and reading.reason:
-            refused[reading.reason] += 1
-            done["refused"] += 1
-        course.take(reading)
-        done["outcomes"] += isinstance(reading, outcomes.Finished)
-        return self._look.after()
+        look.after()
+        return _Portion(bool(closed), {})
 
     # --- what follows -------------------------------------------------------------------------------------------------
 
     def _settle(
-        self, transaction: RolloutTransaction, course: Course, changes: dict[str, object], done: Counter[str]
+        self, transaction: RolloutTransaction, look: _Look, changes: dict[str, object], done: Counter[str]
     ) -> bool:
         """Store a test as it stands, with what was decided; tell whether it ended."""
-        before, look = course.test, self._look
-        test = course.stored(look.now_us, **changes)
+        before = look.course.test
+        test = look.course.stored(look.now_us, **changes)
         decision = look.decided
         if decision is not None:
             held = transaction.serving(test.master)
             assert held is not None
-            taken = take(transaction, held, order_of(decision, test, look.now_us, self._watch(transaction, test)))
+            order = order_of(decision, test, look.now_us, lambda: self._watch(transaction, test))
+            taken = take(transaction, held, order)
             done[f"decided {type(decision).__name__.lower()}"] += 1
             self._courses.pop(test.test_id, None)
             assert not hasattr(taken, "reason"), taken
@@ -233,23 +236,36 @@ class Follower:
 class _Look:
     """Looks at a test after everything that comes, and keeps what was decided."""
 
-    def __init__(self, course: Course, now_us: int) -> None:
+    def __init__(self, course: Course, now_us: int, until_us: int) -> None:
+        self.course = course
         self.now_us = now_us
+        self.until_us = min(until_us, now_us)
         self.decided: Decision | WatchDecision | None = None
         self.held: Invalid | None = None
-        self._course = course
         self._is_paused = is_paused(course.test)
 
     def after(self) -> bool:
         """Look; tell whether the test ends. While it is paused, only a person ends it."""
         if self._is_paused:
             return False
-        decision = self._course.decision(self.now_us)
+        decision = self.course.decision(self.now_us)
         if isinstance(decision, Invalid):
             self.held = decision
         if ends(decision):
             self.decided = decision
         return self.decided is not None
+
+
+def _take(look: _Look, reading: Reading | None, refused: Counter[str], done: Counter[str]) -> bool:
+    """Follow one reading, and tell whether what follows from it ends the test."""
+    if reading is None:
+        return False
+    if isinstance(reading, outcomes.Void) and reading.reason:
+        refused[reading.reason] += 1
+        done["refused"] += 1
+    look.course.take(reading)
+    done["outcomes"] += isinstance(reading, outcomes.Finished)
+    return look.after()
 
 
 def quarantine(transaction: RolloutTransaction, test: Experiment, unfit: Iterable[Unfit], now_us: int) -> Counter[str]:

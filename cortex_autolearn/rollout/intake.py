@@ -6,7 +6,6 @@ What a record or a line means is ``outcomes``' business.
 from __future__ import annotations
 
 import os
-from base64 import b64encode
 from hashlib import sha256
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
@@ -17,6 +16,7 @@ from cortex_autolearn.jsonstream import Broken
 from cortex_autolearn.model import layout, rawjson
 from cortex_autolearn.model.experiments import ResultsCursor
 from cortex_autolearn.model.ledger import SILVER_ORIGIN
+from cortex_autolearn.model.quarantine import content_digest, quarantine_line
 from cortex_autolearn.model.records import Rejected
 from cortex_autolearn.ports import OutputDamagedError
 from cortex_autolearn.rollout.outcomes import Record
@@ -62,17 +62,11 @@ class Unfit(NamedTuple):
     @property
     def digest(self) -> bytes:
         """What tells its content from another's at the same place."""
-        return sha256(self.text or b"").digest()[:8]
+        return content_digest(self.text)
 
     def line(self, path: str) -> bytes:
         """Return the quarantine line that keeps it, with its line feed."""
-        line: dict[str, object] = {"reason": self.reason, "file": path, "offset": self.offset, "length": self.length}
-        if self.text is not None:
-            try:
-                line["text"] = self.text.decode()
-            except UnicodeDecodeError:
-                line["text_base64"] = b64encode(self.text).decode()
-        return msgspec.json.encode(line) + b"\n"
+        return quarantine_line(path, self.offset, self.length, self.reason, self.text)
 
 
 class Results(NamedTuple):

@@ -47,6 +47,8 @@ class Rollout:
         policy: the ``[rollout]`` section.
         readers: gives the reader of a file's records, for silver that Cortex wrote.
         trainers: the backends by name, which serve what they trained.
+        taken_in: tells the instant (in microseconds) up to which the fleet's records are in the state: no outcome that
+            is only unread makes its task a failure.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what a room works with, handed in once
@@ -57,6 +59,7 @@ class Rollout:
         policy: RolloutPolicy,
         readers: Readers,
         trainers: Mapping[str, Trainer],
+        taken_in: Callable[[], int],
     ) -> None:
         self._store = store
         self._files = files
@@ -65,7 +68,8 @@ class Rollout:
         self._readers = readers
         self._endpoints = Endpoints(store, clock, trainers)
         self._deployer = Deployer(store, files, clock, policy)
-        self._follower = Follower(store, files, clock, readers, self._deployer.is_taken)
+        self._taken_in = taken_in
+        self._follower = Follower(store, files, clock, readers, self._deployer.is_taken, taken_in)
         self._late = Late(store, files, clock, readers)
         self._projector = Projector(files, clock)
 
@@ -75,6 +79,7 @@ class Rollout:
         self._readers.refresh()
         counts: Counter[str] = Counter()
         self._deployer.begun.clear()
+        self._deployer.troubles.clear()
         self._follower.troubles.clear()
         self._deployer.offer(run, counts)
         for _ in range(_ROUNDS):
@@ -88,7 +93,7 @@ class Rollout:
                 break
         self._late.take(run, counts)
         counts["files"] = self.show()
-        for error in self._follower.troubles + self._projector.troubles:
+        for error in [*self._deployer.troubles.values(), *self._follower.troubles, *self._projector.troubles]:
             run.trouble(error)
         begun = {"begun": list(self._deployer.begun)} if self._deployer.begun else {}
         return {key: value for key, value in sorted(counts.items()) if value} | begun
@@ -106,7 +111,7 @@ class Rollout:
             if not self._projector.is_current(reading):
                 return True
             tests = reading.experiments(only_active=True)
-            return any(waits(reading, self._files, test, now_us) for test in tests)
+            return any(waits(reading, self._files, test, now_us, self._taken_in) for test in tests)
 
     def masters_under_test(self) -> dict[str, int]:
         """Return the masters of which a test or a watch runs, or is paused, and since when."""

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from cortex_autolearn.rollout.registry import Verb
 
 
-def order_of(decision: Decision | WatchDecision, test: Experiment, now_us: int, watch: Experiment) -> Order:
-    """Return the step that a decision calls for."""
+def order_of(
+    decision: Decision | WatchDecision, test: Experiment, now_us: int, watch: Callable[[], Experiment]
+) -> Order:
+    """Return the step that a decision calls for; ``watch`` makes the watch that a promotion begins."""
     verb: Verb
     match decision:
         case Promote():
@@ -34,7 +36,7 @@ def order_of(decision: Decision | WatchDecision, test: Experiment, now_us: int, 
             verb = "settle"
         case _:
             raise AssertionError(decision)
-    begins = watch if verb == "promote" else None
+    begins = watch() if verb == "promote" else None
     step = Step(verb, "daemon", None if begins is None else test.b, None if begins is None else begins.test_id)
     why = "; ".join(one.text for one in decision.reasons)
     return Order(step, DAEMON, why, now_us, begins=begins, test=test, decision=decision)

@@ -21,7 +21,8 @@ from cortex_autolearn.model.rollout import Outcome, score_or_none, seconds_or_no
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cortex_autolearn.model.experiments import Experiment, Variant
+    from cortex_autolearn.model.experiments import Experiment
+    from cortex_autolearn.model.routing import Variant
 
 FOREIGN_EXPERIMENT: Final = "of another experiment"
 FOREIGN_TEST: Final = "of another test"
@@ -67,6 +68,11 @@ class Finished(NamedTuple):
     outcome: Outcome
     own_quality: float | None
     cost_usd: float | None = None
+
+    def scored(self, by_people: float | None, by_judge: float | None) -> Finished:
+        """Return it with the score that counts: a person's, else the one it brought, else the judge's."""
+        counts = (one for one in (by_people, self.own_quality, by_judge) if one is not None)
+        return self._replace(outcome=self.outcome._replace(quality=next(counts, None)))
 
 
 class Unrouted(NamedTuple):

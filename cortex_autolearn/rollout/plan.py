@@ -48,6 +48,11 @@ def watch_id(master: str, model_id: str) -> str:
     return f"{master}-{model_id}-watch"
 
 
+def can_be_named(master: str, model_id: str) -> bool:
+    """Tell whether tests and watches of a model for a master have names that a file can have."""
+    return layout.is_safe_name(watch_id(master, model_id) + "-99")
+
+
 def free_id(name: str, is_taken: Callable[[str], bool]) -> str:
     """Return a name, or with the first suffix ``-2``, ``-3``, … that is not taken.
 
@@ -142,30 +147,30 @@ def begin_watch(test: Experiment, name: str, now_us: int, by: str, seen: int) ->
 
 
 def notes(policy: RolloutPolicy, baseline: Baseline, percentage: int, tasks_per_day: float) -> dict[str, Any]:
-    """Return what is to be said when a test begins: traffic, expected days (None: unknown), and warnings."""
+    """Return what is to be said when a test begins: traffic, expected days (None: unknown, or never), and warnings."""
     half, most = expected_days(policy, percentage, tasks_per_day)
-    warnings = [GATE_OUT_OF_REACH] if is_out_of_reach(baseline.completion, policy) else []
+    is_hopeless = is_out_of_reach(baseline.completion, policy)
+    warnings = [GATE_OUT_OF_REACH] if is_hopeless else []
     if isfinite(most) and most > _LONG_DAYS and policy.challenger_percentage != "auto":
         warnings.append(TOO_SLOW)
     return {
         "tasks_per_day": round(tasks_per_day, 1),
-        "expected_days": [round(one, 1) if isfinite(one) else None for one in (half, most)],
+        "expected_days": [None if is_hopeless or not isfinite(one) else round(one, 1) for one in (half, most)],
         "warnings": warnings,
     }
 
 
 def _past(tasks: Iterable[PastTask], window_us: int) -> Iterator[Past]:
+    """Yield what a test with this window would have seen of past tasks; without one, nothing of those under way."""
     for one in tasks:
-        if not one.final:
-            if window_us:
-                yield Past(completed=False, quality=None, duration_s=None, returned=False)
-            continue
-        times = (one.created_us, one.completed_us)
-        late = window_us > 0 and None not in times and times[1] - times[0] > window_us  # type: ignore[operator]
-        if late:
-            yield Past(completed=False, quality=None, duration_s=None, returned=False)
+        if one.created_us is None or one.completed_us is None:
+            is_late = False
         else:
+            is_late = 0 < window_us < one.completed_us - one.created_us
+        if one.final and not is_late:
             yield Past(one.status == COMPLETED, one.quality, one.duration_s)
+        elif window_us:
+            yield Past(completed=False, quality=None, duration_s=None, returned=False)
 
 
 _NONE: Final = {"a": 0, "b": 0}

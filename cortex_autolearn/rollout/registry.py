@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from cortex_autolearn.model.experiments import Actor, Phase
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cortex_autolearn.model.experiments import AliasChange
 
-Phase = Literal["steady", "deploying", "testing", "paused", "watching"]
-Actor = Literal["daemon", "person"]
 Verb = Literal[
     "deploy",  # prepare a model to be this master's challenger
     "start",  # its endpoint is ready: it gets traffic from now on
@@ -57,7 +57,7 @@ TRANSITIONS: Final[dict[tuple[Phase, Verb], tuple[Phase, frozenset[Actor]]]] = {
 }
 """(phase, step) to the phase that follows, and who may take the step; whatever is not here is refused."""
 
-_DONE_WORDS: Final[dict[Phase, str]] = {
+_PHASE_WORDS: Final[dict[Phase, str]] = {
     "steady": "no model is tested",
     "deploying": "a model is being deployed",
     "testing": "a test runs",
@@ -120,7 +120,7 @@ def follow(serving: Serving, step: Step, *, known: frozenset[str] = frozenset())
     found = TRANSITIONS.get((serving.phase, step.verb))
     word = _VERB_WORDS.get(step.verb, step.verb)
     if found is None:
-        return Refused(f"cannot {word} for {serving.master}: {_DONE_WORDS[serving.phase]}{_of(serving)}")
+        return Refused(f"cannot {word} for {serving.master}: {_PHASE_WORDS[serving.phase]}{_of(serving)}")
     phase, actors = found
     if step.by not in actors:
         whose = "a person's" if step.by == "daemon" else "the daemon's"
@@ -161,7 +161,7 @@ def _repeated(serving: Serving, step: Step) -> Unchanged | None:
     if not is_there.get(step.verb):
         return None
     return Unchanged(
-        f"{serving.master} is served by {serving.champion}, and {_DONE_WORDS[serving.phase]}{_of(serving)}"
+        f"{serving.master} is served by {serving.champion}, and {_PHASE_WORDS[serving.phase]}{_of(serving)}"
     )
 
 

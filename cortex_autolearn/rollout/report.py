@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cortex_autolearn.model import instants
-from cortex_autolearn.model.rollout import SCORES
+from cortex_autolearn.model.rollout import SCORES, Continue, Reason
 from cortex_autolearn.rollout.apply import names
 from cortex_autolearn.rollout.decide import criteria
 from cortex_autolearn.rollout.files import is_paused
 from cortex_autolearn.rollout.interval import interval
 from cortex_autolearn.rollout.plan import TRAFFIC_DAYS, per_day
-from cortex_autolearn.rollout.scorecard import card
+from cortex_autolearn.rollout.scorecard import card, gain_of
 from cortex_autolearn.rollout.trials import Course, ends
 from cortex_autolearn.rollout.wealth import Range
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cortex_autolearn.rollout.decide import Criterion
     from cortex_autolearn.rollout.needs import RolloutReading
 
+PAUSED: Final = Reason("paused", "paused: nothing is decided before it is resumed")
 _RATES: Final = (0.0, 1.0)
 
 Bounds = tuple[float, float] | None
@@ -41,7 +42,8 @@ class Summary(NamedTuple):
         late: outcomes that came when it had ended.
         refused: outcomes that were none, by reason.
         tasks_per_day: the master's traffic.
-        intervals: of the gains, at 95 %, valid at all times at once; None while nothing was measured.
+        closed_gain: the gains over tasks whose windows have closed, named as the card's, which may be over more.
+        intervals: of these, at 95 %, valid at all times at once; None while nothing was measured.
     """
 
     experiment: Experiment
@@ -52,6 +54,7 @@ class Summary(NamedTuple):
     late: int
     refused: dict[str, int]
     tasks_per_day: float
+    closed_gain: dict[str, float | None]
     intervals: dict[str, Bounds]
 
 
@@ -85,8 +88,14 @@ def summary(reading: RolloutReading, test_id: str, now_us: int) -> Summary:
         len(reading.late_outcomes(test_id)),
         test.refused,
         per_day(count, first_us, now_us),
+        gain_of(decision.numbers.closed),
         _intervals(found),
     )
+
+
+def held_back(test: Experiment, decision: Decision | WatchDecision) -> Decision | WatchDecision:
+    """Return a decision as it holds: while its test is paused only a person ends it, whatever the numbers say."""
+    return Continue((PAUSED,), decision.numbers) if test.is_active and is_paused(test) else decision
 
 
 def champion(reading: RolloutReading, master: str, at_us: int) -> AliasChange | None:
@@ -103,7 +112,7 @@ def _decision(found: Course, now_us: int) -> Decision | WatchDecision:
     for _ in found.closing(now_us):
         if not is_paused(test) and ends(decision := found.decision(now_us)):
             return decision
-    return found.decision(now_us)
+    return held_back(test, found.decision(now_us))
 
 
 def _intervals(found: Course) -> dict[str, Bounds]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cortex_autolearn.model.rollout import SCORES, Decision, Inconclusive, Promote, Retire, WatchDecision
+from cortex_autolearn.model.rollout import SCORES, Decision, Inconclusive, Promote, Retire, Settle, WatchDecision
 from cortex_autolearn.rollout.decide import shown
 from cortex_autolearn.rollout.interval import interval
 from cortex_autolearn.rollout.wealth import Range
@@ -23,10 +23,10 @@ def name_of(decision: Decision | WatchDecision) -> str:
 def pair_of(decision: Decision | WatchDecision) -> Pair:
     """Return the variants as the decision saw them.
 
-    What promotes or retires counts tasks whose windows have closed; everything else counts outcomes as they arrive.
+    What promotes, retires or settles counts tasks whose windows have closed; all else counts outcomes as they arrive.
     """
     numbers = decision.numbers
-    return numbers.closed if isinstance(decision, Promote | Retire | Inconclusive) else numbers.arrived
+    return numbers.closed if isinstance(decision, Promote | Retire | Inconclusive | Settle) else numbers.arrived
 
 
 def card(decision: Decision | WatchDecision, names: tuple[str, str]) -> dict[str, Any]:
@@ -45,11 +45,16 @@ def card(decision: Decision | WatchDecision, names: tuple[str, str]) -> dict[str
             "challenger_tasks": pair.treated.tasks,
         },
         "variants": {"a": _variant(names[0], pair.control), "b": _variant(names[1], pair.treated)},
-        "gain": {
-            "quality": pair.quality_gain,
-            "completion_points": None if pair.completion_gain is None else _rounded(100 * pair.completion_gain),
-        },
+        "gain": gain_of(pair),
         "evidence": _evidence(numbers),
+    }
+
+
+def gain_of(pair: Pair) -> dict[str, float | None]:
+    """Return the gains over some tasks, as the card has them: scores, and points of completion."""
+    return {
+        "quality": pair.quality_gain,
+        "completion_points": None if pair.completion_gain is None else _rounded(100 * pair.completion_gain),
     }
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cortex_autolearn.model.instants import us_to_text
 from cortex_autolearn.rollout.apply import names
+from cortex_autolearn.rollout.report import held_back
 from cortex_autolearn.rollout.scorecard import card
 from cortex_autolearn.rollout.trials import Course
 
@@ -63,7 +64,7 @@ def stand(reading: RolloutReading, now_us: int) -> list[Standing]:
         test = None if held.test_id is None else reading.experiment(held.test_id)
         shown = None
         if test is not None:
-            decision = Course(test, reading.trials(test.test_id)).decision(now_us)
+            decision = held_back(test, Course(test, reading.trials(test.test_id)).decision(now_us))
             shown = card(decision, names(test))
         waiting = tuple(one for one in queue if one.master == held.master)
         found.append(Standing(held, test, shown, waiting))

@@ -21,7 +21,7 @@ from cortex_autolearn.rollout.registry import Refused, Step, Unchanged
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cortex_autolearn.model.experiments import Experiment
+    from cortex_autolearn.model.experiments import AliasChange, Experiment
     from cortex_autolearn.rollout.needs import RolloutReading, RolloutTransaction
     from cortex_autolearn.rollout.registry import Verb
     from cortex_autolearn.rollout.trials import Course
@@ -49,8 +49,19 @@ _WORDS: Final[dict[Verb, str]] = {
 }
 
 
-_BACK: Final = frozenset({"roll_back", "revert", "restore"})
-"""Steps after which it would be one too many to go back further, unless that is named."""
+_FORWARD: Final = frozenset({"promote", "settle"})
+"""Steps after which going back means the former champion; after any other it would be one too many, unless named."""
+
+_ENDED: Final[dict[str, str]] = {
+    "fail": "{last} could not be served",
+    "roll_back": "{last} was rolled back",
+    "retire": "{last} was retired",
+    "conclude": "the test of {last} showed nothing",
+    "abort": "{last} was given up",
+    "revert": "the promotion of {earlier} was taken back",
+    "restore": "it came back",
+}
+"""What happened last, where nothing runs and the champion did not just stand its watch."""
 
 
 class Desk:
@@ -119,8 +130,8 @@ class Desk:
         history = self._transaction.alias_history(held.master)
         former = registry.champions(history)
         earlier = registry.former_champion(history, held.champion)
-        if to is None and history and history[-1].step in _BACK:
-            return Unchanged(f"{held.champion} is champion of {held.master} again since {day_text(history[-1].at_us)}")
+        if to is None and held.phase == "steady" and history and history[-1].step not in _FORWARD:
+            return Unchanged(self._stands(held, history, earlier))
         version = to or earlier
         if version is None:
             return Refused(f"cannot roll {held.master} back: {held.champion} is its only champion so far")
@@ -128,6 +139,18 @@ class Desk:
             hint = f"test it anew: `deploy {version} {held.master}`"
             return Refused(f"cannot roll {held.master} back to {version}: nothing serves it any more; {hint}")
         return self._asked(held, Step("restore", "person", version), known=frozenset(former))
+
+    def _stands(self, held: Held, history: list[AliasChange], earlier: str | None) -> str:
+        """Return what serves a master, why there is nothing to roll back, and how the former champion comes back."""
+        challengers = [one.version for one in history if one.alias == "challenger" and one.version is not None]
+        ended = _ENDED[history[-1].step].format(last=challengers[-1] if challengers else None, earlier=earlier)
+        found = f"all tasks of {held.master} go to {held.champion} already: {ended} at {day_text(history[-1].at_us)}"
+        if earlier is None:
+            return found
+        if self._is_served(earlier):
+            return f"{found}; `rollback {held.master} --to {earlier}` brings the former champion back"
+        way = f"`deploy {earlier} {held.master}` tests it anew"
+        return f"{found}; nothing serves the former champion any more: {way}"
 
     def _is_served(self, version: str) -> bool:
         if self._transaction.model(version) is None:

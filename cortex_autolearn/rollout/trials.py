@@ -48,11 +48,13 @@ class Course:
             case Assigned(task_id, treated, at_us):
                 self._assign(task_id, treated, at_us)
             case Finished(outcome, own_quality, cost_usd):
-                self._finish(outcome, own_quality, cost_usd)
+                entry = self.evidence.entry(outcome.task_id)
+                if entry is not None and entry.treated != outcome.treated:
+                    self._other_answered(outcome.task_id, outcome.treated, outcome.assigned_us)
+                else:
+                    self._finish(outcome, own_quality, cost_usd)
             case Unrouted(task_id, treated, at_us):
-                self._assign(task_id, treated, at_us)
-                self.evidence.unrouted(task_id)
-                self.evidence.void(task_id)  # the other model's are no alarm, and no outcome either
+                self._other_answered(task_id, treated, at_us)
             case Void(task_id):
                 self.evidence.void(task_id)
                 self._touched.add(task_id)
@@ -103,6 +105,12 @@ class Course:
     def _assign(self, task_id: str, treated: bool, at_us: int) -> None:  # noqa: FBT001 - a formula's G
         self.evidence.assigned(task_id, treated=treated, probability=probability(self.test), at_us=at_us)
         self._touched.add(task_id)
+
+    def _other_answered(self, task_id: str, treated: bool, at_us: int) -> None:  # noqa: FBT001 - as above
+        """Note that the other model answered a task: what was first seen is the assignment, whatever is told later."""
+        self._assign(task_id, treated, at_us)
+        self.evidence.unrouted(task_id)
+        self.evidence.void(task_id)  # the other model's are no alarm, and no outcome either
 
     def _finish(self, outcome: Outcome, own_quality: float | None, cost_usd: float | None) -> None:
         self.evidence.observe(outcome)

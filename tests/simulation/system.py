@@ -144,7 +144,9 @@ class System:
             builds = wiring.datasets(self.settings, store, tree, self.clock)
             training = Trainings(store, tree, self.clock, self.settings.training, builds, trainers)
             readers = Readers(self.settings.medallion, lambda: tree.folders(layout.MASTERS))
-            rollout = Rollout(store, tree, self.clock, self.settings.rollout, readers, trainers)
+            rollout = Rollout(
+                store, tree, self.clock, self.settings.rollout, readers, trainers, self.rooms.medallion.taken_in_us
+            )
             self._app.rooms = self._app.rooms._replace(training=training, rollout=rollout)
             self.runner.use(self.rooms)
 

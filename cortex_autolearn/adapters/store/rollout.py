@@ -21,6 +21,7 @@ from cortex_autolearn.model.experiments import (
     SeenTask,
     TrialRow,
 )
+from cortex_autolearn.model.records import COMPLETED, FAILED
 from cortex_autolearn.model.training_jobs import Endpoint
 
 if TYPE_CHECKING:
@@ -37,11 +38,13 @@ _SEEN: Final = (
     f"SELECT tasks.id, tasks.task_id, origin, final, status, {EFFECTIVE}, quality, duration, created_us, completed_us, "
     "day, tasks.position, length, sources.path FROM tasks JOIN sources ON sources.id = tasks.source"
 )
-_IS_ITS: Final = (
-    "(SELECT CASE WHEN r.treated = (e.treated = 'a') THEN e.a ELSE e.b END = :champion FROM {told} AS r "
-    "JOIN experiments AS e ON e.test_id = r.test_id WHERE r.task_id = tasks.task_id LIMIT 1)"
+_OF_ITS_TEST: Final = (
+    "(SELECT {what} FROM {told} AS r JOIN experiments AS e ON e.test_id = r.test_id WHERE r.task_id = tasks.task_id "
+    "ORDER BY r.at_us IS NULL, e.started_us DESC LIMIT 1)"
 )
-"""Whether a task of a test was its champion's; NULL for one that was in none."""
+"""Something of a task as its test tells it, the latest in which it has an outcome; NULL for one that was in none."""
+_IS_ITS: Final = "CASE WHEN r.treated = (e.treated = 'a') THEN e.a ELSE e.b END = :champion"
+"""Whether a task of a test was the champion's."""
 
 
 class RolloutTables:
@@ -148,6 +151,17 @@ class RolloutTables:
             (test_id,),
         ).fetchall()
 
+    def scores_beside(self, task_ids: Iterable[str]) -> dict[str, tuple[float | None, float | None]]:
+        """Return what people and the judge say of these tasks, where either does: the judge of the record as it is."""
+        asked = list(task_ids)
+        labels = "SELECT task_id, score FROM labels WHERE task_id IN ({many})"
+        judged = (
+            "SELECT s.task_id, s.overall FROM scores AS s JOIN tasks AS t ON t.task_id = s.task_id "
+            "AND t.source = s.source AND t.source_offset = s.source_offset WHERE s.task_id IN ({many})"
+        )
+        by_people, by_judge = (dict(rows_for(self.connection, query, asked)) for query in (labels, judged))
+        return {one: (by_people.get(one), by_judge.get(one)) for one in by_people.keys() | by_judge.keys()}
+
     def put_late(self, test_id: str, rows: Iterable[LateRow]) -> None:
         """Keep outcomes that came when their test had ended; of one task the one told last stands."""
         self.connection.executemany(
@@ -193,16 +207,22 @@ class RolloutTables:
     def past_tasks(
         self, master: str, champion: str, reigns: Sequence[tuple[int, int]], before_us: int, limit: int
     ) -> list[PastTask]:
-        """Return a champion's last tasks that began before an instant: those of its reigns, and its own in tests."""
+        """Return a champion's last tasks that began before an instant: those of its reigns, and its own in tests.
+
+        Those have completed that did by their test: what the other model answered in its place was its failure there.
+        """
+        order = "ORDER BY coalesce(completed_us, created_us) DESC, tasks.task_id"
+        # What is told of a task is asked only of those that are returned: there may be a hundred times as many.
         rows = self.connection.execute(
-            f"SELECT final, status, {EFFECTIVE}, duration, created_us, completed_us FROM tasks "
-            "WHERE master = :master AND coalesce(created_us, completed_us) <= :before "
+            f"SELECT final, status, {EFFECTIVE}, duration, created_us, completed_us, "
+            f"coalesce({_told('trials', 'r.completed')}, {_told('late_outcomes', 'r.completed')}) FROM tasks "
+            "WHERE id IN (SELECT id FROM tasks WHERE master = :master "
+            "AND coalesce(created_us, completed_us) <= :before "
             f"AND status IS NOT 'cancelled' {each_once(self.connection)} "
-            f"AND coalesce({_IS_ITS.format(told='trials')}, {_IS_ITS.format(told='late_outcomes')}, "
+            f"AND coalesce({_told('trials', _IS_ITS)}, {_told('late_outcomes', _IS_ITS)}, "
             "EXISTS (SELECT 1 FROM json_each(:reigns) AS reign "
             "WHERE coalesce(created_us, completed_us) >= reign.value ->> 0 "
-            "AND coalesce(created_us, completed_us) < reign.value ->> 1)) "
-            "ORDER BY coalesce(completed_us, created_us) DESC, tasks.task_id LIMIT :limit",
+            f"AND coalesce(created_us, completed_us) < reign.value ->> 1)) {order} LIMIT :limit) {order}",
             {
                 "master": master,
                 "champion": champion,
@@ -211,7 +231,7 @@ class RolloutTables:
                 "limit": limit,
             },
         )
-        return [PastTask._make(row) for row in rows]
+        return [_past(PastTask._make(row[:-1]), row[-1]) for row in rows]
 
     def tasks_created(self, master: str, since_us: int, until_us: int) -> tuple[int, int | None]:
         """Return how many of a master's tasks were created between two instants, and when the first of them was."""
@@ -302,6 +322,15 @@ class RolloutTables:
         """Return what the decision of an event rested on."""
         row = self.connection.execute("SELECT * FROM rollout_decisions WHERE event_seq = ?", (event_seq,)).fetchone()
         return None if row is None else Decided(*row[:4], *map(msgspec.json.decode, row[4:]))
+
+
+def _told(table: str, what: str) -> str:
+    return _OF_ITS_TEST.format(told=table, what=what)
+
+
+def _past(task: PastTask, completed: int | None) -> PastTask:
+    """Return a task of the past as its test counted it, where that has an outcome."""
+    return task if completed is None else task._replace(final=True, status=COMPLETED if completed else FAILED)
 
 
 def _marks(names: Iterable[str]) -> str:

@@ -1,0 +1,278 @@
+"""Rollout where something odd happens around a test: downtime, names, files of others, lines that come twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import pytest
+from rollout_support import (
+    BETTER,
+    BROKEN,
+    MASTER,
+    MODEL,
+    OTHER,
+    Town,
+    town,
+)
+
+from cortex_autolearn.adapters.tree import Tree
+from cortex_autolearn.assignment import variant
+from cortex_autolearn.model import instants, layout
+from cortex_autolearn.model.judging import Label
+from cortex_autolearn.model.rollout import Continue, Outcome, Settle
+from cortex_autolearn.model.rollout_policy import RolloutPolicy
+from cortex_autolearn.ports import BoundaryError
+from cortex_autolearn.rollout.baseline import Baseline
+from cortex_autolearn.rollout.decide import decide_watch
+from cortex_autolearn.rollout.evidence import Evidence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TEST = f"{MASTER}-{MODEL}"
+SECOND = "ft-20251128-001"
+ME: dict[str, Any] = {"by": "ada@desk", "why": "because"}
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Iterator[Town]:
+    """A town whose test runs."""
+    with town(tmp_path) as made:
+        made.until(lambda: made.phase() == "testing", most=3)
+        made.run()
+        yield made
+
+
+class Guarded(Tree):
+    """A tree in which one file may not be read, not even by a root that tests run as."""
+
+    def open_input(self, relative: str) -> BinaryIO | None:
+        if relative.endswith("/theirs.json"):
+            raise BoundaryError("read", relative, "Permission denied", hint="Look at its permissions", retryable=False)
+        return super().open_input(relative)
+
+
+def trial(one: Town, task_id: str) -> Any:
+    with one.rooms.store.read() as reading:
+        return reading.trials_of(TEST, [task_id]).get(task_id)
+
+
+def of_arm(arm: str, number: int = 0) -> str:
+    """Return an id that Cortex's hash gives to a variant of a half and half test."""
+    return next(f"x-{number}-{i}" for i in range(100) if variant(f"x-{number}-{i}", 50) == arm)
+
+
+def told(one: Town, task_id: str, letter: str, **more: Any) -> dict[str, Any]:
+    """Return a line of the test's results file, of now."""
+    body = {"status": "completed", "duration_seconds": 4, "quality_score": 4.5, **more}
+    at = instants.to_text(one.clock.now())
+    return {"test_id": TEST, "task_id": task_id, "variant": letter, "timestamp": at} | body
+
+
+def tell(one: Town, *lines: dict[str, Any], before: bytes = b"") -> None:
+    """Replace the test's results file."""
+    path = one.root / layout.results_file(TEST)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".tmp")
+    beside.write_bytes(before + b"".join(json.dumps(one).encode() + b"\n" for one in lines))
+    beside.rename(path)
+
+
+class TestDowntime:
+    def test_no_window_closes_over_records_that_are_unread(self, one: Town) -> None:
+        """A task that ended in time while nobody looked is no failure, however late its record is read."""
+        task_id, created = of_arm("b"), one.clock.now()
+        record = {"task_id": task_id, "master": MASTER, "created_at": instants.to_text(created)}
+        one.rooms.put("slow.jsonl", record | {"status": "running"})
+        one.run()
+        ended = {"status": "completed", "completed_at": instants.to_text(created + timedelta(seconds=900))}
+        one.clock.advance(one.policy.maturation_s + 600)
+        one.rooms.put("slow.jsonl", record | ended)
+        assert not one.rollout.is_waiting()  # a run before the medallion's could do nothing
+        one.rollout.run(one.handle)
+        assert (trial(one, task_id).closed, trial(one, task_id).at_us) == (False, None)
+        one.run()
+        assert (trial(one, task_id).closed, trial(one, task_id).completed) == (True, True)
+
+    def test_a_window_closes_when_everything_is_read(self, one: Town) -> None:
+        """And then the run is asked for: a task without an end is a failure."""
+        task_id = of_arm("b")
+        created = instants.to_text(one.clock.now())
+        one.rooms.put("slow.jsonl", {"task_id": task_id, "master": MASTER, "created_at": created, "status": "running"})
+        one.run()
+        one.clock.advance(one.policy.maturation_s + 1)
+        assert one.rollout.is_waiting()
+        one.rollout.run(one.handle)
+        assert (trial(one, task_id).closed, trial(one, task_id).at_us) == (True, None)
+
+    def test_windows_close_as_far_as_the_last_good_run_read(self, one: Town) -> None:
+        """A file that grows at every instant, or that nobody may read, holds up no window for good."""
+        task_id, created = of_arm("b"), one.clock.now()
+        record = {"task_id": task_id, "master": MASTER, "created_at": instants.to_text(created), "status": "running"}
+        one.rooms.put("slow.jsonl", record)
+        one.run()
+        one.clock.advance(one.policy.maturation_s - 10)
+        medallion = one.rooms.medallion
+        one.rooms.put("more.jsonl", {"task_id": "of-another", "master": OTHER, "status": "running"})
+        assert medallion.taken_in_us() == 0
+        one.good_run("silver")
+        assert medallion.taken_in_us() == one.now_us - 1
+        one.clock.advance(20)
+        assert medallion.taken_in_us() == one.now_us - 20_000_000 - 1
+        one.rollout.run(one.handle)
+        assert not trial(one, task_id).closed
+        one.good_run("silver")
+        one.rollout.run(one.handle)
+        assert trial(one, task_id).closed
+
+
+class TestWatch:
+    def test_a_promoted_model_that_hangs_is_not_settled(self) -> None:
+        """Of what hangs nothing arrives: only tasks whose windows have closed settle a watch."""
+        policy = RolloutPolicy()
+        evidence = Evidence(Baseline(), policy)
+        for number in range(5_000):
+            task_id, promoted = f"t{number}", number % 5 != 0
+            evidence.assigned(task_id, treated=promoted, probability=0.8, at_us=number)
+            if not promoted:
+                evidence.observe(
+                    Outcome(task_id, promoted, 0.8, number, number + 1_000, completed=True, quality=4.0, duration_s=9.0)
+                )
+        assert isinstance(decide_watch(evidence.numbers(), policy, elapsed_s=3_600), Continue)
+        for _ in evidence.closing(policy.maturation_s * 1_000_000 + 5_000):
+            pass
+        assert not isinstance(decide_watch(evidence.numbers(), policy, elapsed_s=90_000), Settle | Continue)
+
+
+class TestNamesAndFiles:
+    def test_a_large_dataset_tells_its_masters(self, tmp_path: Path) -> None:
+        """However many examples its manifest lists."""
+        with town(tmp_path) as one:
+            self._manifest(one, json.dumps({"by_master": {"train": {OTHER: 9}}, "examples": ["x" * 64] * 30_000}))
+            one.add_model(SECOND, scope="global", dataset_id="abcdefabcdef")
+            one.past(OTHER)
+            one.run()
+            assert one.phase(OTHER) in {"deploying", "testing"}
+            assert not one.handle.troubles
+
+    def test_a_dataset_that_tells_nothing_is_said_once(self, tmp_path: Path) -> None:
+        """The model is not offered, and its operator knows what to do."""
+        with town(tmp_path) as one:
+            self._manifest(one, "{nothing")
+            one.add_model(SECOND, scope="global", dataset_id="abcdefabcdef")
+            one.run()
+            one.run()
+            assert [error.hint for error in one.handle.troubles] == ["Deploy the model to its masters by hand"]
+
+    def test_a_master_whose_test_cannot_be_named_hinders_nobody(self, one: Town) -> None:
+        """Its model is not offered, and that is said; the broken challenger of another master is rolled back."""
+        name = layout.master_name("m" * 112)
+        assert name is not None
+        one.add_model(SECOND, scope=name)
+        one.skills[MODEL] = BROKEN
+        one.until(lambda: one.phase() == "steady", most=10)
+        assert one.test(TEST).ending == "roll_back"
+        assert [str(error) for error in one.handle.troubles] == [
+            f"cannot deploy: {SECOND}: its test for {name} could not be named. Shorten the master's name in the records"
+        ]
+
+    def test_a_test_of_others_that_cannot_be_read_holds_up_what_it_may_concern(self, one: Town) -> None:
+        """A model that waits goes on waiting; the test that runs goes on, and ends."""
+        (one.root / layout.AB_TESTS / "theirs.json").write_text("{}")
+        one.rooms.tree = Guarded(one.root)
+        one.restart()
+        one.add_model(SECOND, scope=OTHER)
+        one.skills[MODEL] = BROKEN
+        one.until(lambda: one.phase() == "steady", most=10)
+        assert one.test(TEST).ending == "roll_back"
+        assert one.phase(OTHER) is None
+        assert one.queue() == [SECOND]
+        assert any("theirs.json" in str(error) for error in one.handle.troubles)
+
+    @staticmethod
+    def _manifest(one: Town, text: str) -> None:
+        path = one.root / layout.dataset_file("abcdefabcdef", "manifest.json")
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+
+
+class TestResults:
+    def test_lines_told_twice_do_not_bring_back_scores_that_people_overruled(self, tmp_path: Path) -> None:
+        """The file was replaced by the same lines: a label still stands, at every look."""
+        with town(tmp_path, retire_early=False) as one:
+            one.until(lambda: one.phase() == "testing", most=3)
+            one.run()
+            self._twice(one)
+
+    @staticmethod
+    def _twice(one: Town) -> None:
+        lines, labels = [], []
+        for number in range(120):
+            task_id = f"w-{number}"
+            letter = variant(task_id, 50)
+            one.clock.advance(5)
+            lines.append(told(one, task_id, letter, quality_score=4.9 if letter == "b" else 3.5))
+            if letter == "b":
+                labels.append(Label(task_id, 3.5, "", "ada", one.now_us))
+        tell(one, *lines)
+        one.run()
+        with one.rooms.store.write() as transaction:
+            for label in labels:
+                transaction.put_label(label)
+        one.run()
+        one.clock.advance(one.policy.maturation_s + 60)
+        one.run()
+        assert one.phase() == "testing"
+        tell(one, *lines, before=b"\n")
+        one.clock.advance(30)
+        one.run()
+        assert one.phase() == "testing"
+        assert {trial(one, label.task_id).quality for label in labels} == {3.5}
+
+    def test_an_outcome_of_the_other_variant_is_no_outcome(self, one: Town) -> None:
+        """Whoever assigns by another hash fools no test: the first sight stands, and the alarm rings."""
+        records, lines = [], []
+        for number in range(200):
+            task_id = f"w-{number}"
+            theirs = (
+                "a"
+                if int(hashlib.md5(f"{task_id}\n".encode(), usedforsecurity=False).hexdigest()[:8], 16) % 100 < 50
+                else "b"
+            )
+            one.clock.advance(1)
+            at = instants.to_text(one.clock.now())
+            records.append({"task_id": task_id, "master": MASTER, "created_at": at, "status": "running"})
+            lines.append(told(one, task_id, theirs))
+        one.rooms.put("pending.jsonl", *records)
+        one.run()
+        tell(one, *lines)
+        one.clock.advance(5)
+        one.run()
+        same = [entry for entry in lines if entry["variant"] == variant(entry["task_id"], 50)]
+        found = [entry for entry in lines if trial(one, entry["task_id"]).at_us is not None]
+        assert found == same
+        assert 50 < len(same) < 150
+        assert "unrouted" in one.test(TEST).alarms
+
+
+class TestPauses:
+    def test_what_was_met_during_a_pause_is_decided_when_it_ends(self, one: Town) -> None:
+        """Not a day later, nor with the next outcome."""
+        one.skills[MODEL] = BETTER
+        while sum(one.test(TEST).metrics["tasks_completed"].values()) < 60:
+            one.work(20)
+            assert one.phase() == "testing"
+        one.rollout.pause(TEST, **ME)
+        one.clock.advance(2 * one.policy.maturation_s)
+        one.run()
+        assert one.phase() == "paused"
+        one.clock.advance(60)
+        one.rollout.resume(TEST, **ME)
+        assert one.rollout.is_waiting()
+        one.run()
+        assert one.phase() == "watching"
+        assert not one.rollout.is_waiting()
