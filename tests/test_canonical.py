@@ -51,6 +51,7 @@ OUTPUT = (
     "result",
     "results",
     "execution.result",
+    "output_data",
 )
 STATUS = ("status", "completion.status")
 QUALITY = ("quality_score", "quality_metrics.quality_score")
@@ -617,6 +618,12 @@ class TestDuration:
             ({"duration_seconds": " 12 "}, 12),
             ({"duration_seconds": "12", "metadata.processing_time_ms": 1}, 12),
             ({"metadata.processing_time_ms": "1500"}, 1.5),
+            ({"duration_minutes": "5"}, 300),
+            ({"duration_minutes": "0", "execution_time_minutes": " 0.5 "}, 30),
+            (
+                {"duration_minutes": "some", "execution_time_minutes": "-4", "completion.duration_minutes": "1e999"},
+                None,
+            ),
         ],
     )
     def test_the_first_way_to_tell_a_duration_wins(self, fields: dict[str, Any], expected: float | None) -> None:
@@ -631,6 +638,12 @@ class TestDuration:
         found = reading({"duration_seconds": value, "duration_minutes": 5, "status": "done"})
         assert found.duration_seconds is None
         assert found.flags == ["duration_unreadable"]
+
+    @pytest.mark.parametrize("field", ["duration_seconds", "duration_minutes"])
+    def test_a_duration_written_as_text_is_flagged(self, field: str) -> None:
+        """It is read, and said."""
+        assert reading({field: "45", "status": "done"}).flags == ["duration_as_text"]
+        assert reading({field: 45, "status": "done"}).flags == []
 
     @pytest.mark.parametrize("begin", ["started_at", "created_at"])
     def test_an_end_before_its_start_is_null_and_flagged(self, begin: str) -> None:
@@ -682,6 +695,21 @@ class TestErrorAndRetries:
         found = reading({"error": False, "failure_reason": "killed by hand", "status": "failed"})
         assert (found.error, found.flags) == ("killed by hand", ["error_is_false"])
 
+    @pytest.mark.parametrize("count", [0, "0", 0.0, " 0 "])
+    def test_a_count_of_no_errors_is_no_error(self, count: Any) -> None:
+        """``errors`` may hold how many there were: none is flagged, and what follows speaks for itself."""
+        found = reading({"errors": count, "status": "done"})
+        assert (found.error, found.flags) == (None, ["errors_is_zero"])
+
+    @pytest.mark.parametrize(
+        ("fields", "expected"),
+        [({"errors": 3}, "3"), ({"errors": "2"}, "2"), ({"error": 0}, "0"), ({"errors": [0]}, "0")],
+    )
+    def test_any_other_count_is_an_error(self, fields: dict[str, Any], expected: str) -> None:
+        """Some errors are errors, and only ``errors`` counts them."""
+        found = reading({**fields, "status": "done"})
+        assert (found.error, found.flags) == (expected, [])
+
     @pytest.mark.parametrize(
         ("fields", "expected"),
         [
@@ -698,6 +726,11 @@ class TestErrorAndRetries:
             ({"retry_count": "2"}, 2),
             ({"retry_count": "some"}, 0),
             ({"retry_count": None, "attempts": 2}, 1),
+            ({"retries": [{"at": 1}, {"at": 2}]}, 2),
+            ({"attempts": ["a", "b", "c"]}, 2),
+            ({"attempts": [{"at": 1}]}, 0),
+            ({"retry_count": [], "attempts": [[], None]}, 1),
+            ({"attempts": {"first": 1}}, 0),
         ],
     )
     def test_retries_are_counted(self, fields: dict[str, Any], expected: int) -> None:
@@ -707,6 +740,8 @@ class TestErrorAndRetries:
     def test_unreadable_retries_are_flagged(self) -> None:
         """Nothing is guessed without a word."""
         assert reading({"retry_count": "some", "status": "done"}).flags == ["retries_unreadable"]
+        assert reading({"attempts": {"first": 1}, "status": "done"}).flags == ["retries_unreadable"]
+        assert reading({"attempts": ["a", "b"], "status": "done"}).flags == []
 
 
 class TestOutputCharacters:
@@ -819,20 +854,25 @@ def plain_times(record: dict[str, Any]) -> list[datetime | None]:
     return [None if one is None else (one if one.tzinfo else one.replace(tzinfo=zone)).astimezone(UTC) for one in found]
 
 
+def plain_number(value: Any) -> Any:
+    if isinstance(value, str):
+        return float(value) if value.replace(".", "", 1).isdigit() else None
+    return value
+
+
 def plain_duration(
     record: dict[str, Any], created: datetime | None, started: datetime | None, end: datetime | None
 ) -> Any:
     path, value = pick(record, SECONDS)
     if path is not None:
-        if isinstance(value, str):
-            value = float(value) if value.replace(".", "", 1).isdigit() else None
+        value = plain_number(value)
         if not is_number(value) or value < 0:
             return None
         return value / 1000 if path.endswith("_ms") else value
     begin = started or created
     if begin is not None and end is not None:
         return (end - begin).total_seconds() if end >= begin else None
-    minutes = (get(record, path) for path in MINUTES)
+    minutes = (plain_number(get(record, path)) for path in MINUTES)
     return next((value * 60 for value in minutes if is_number(value) and value > 0), None)
 
 
@@ -847,12 +887,15 @@ def plain_reading(record: dict[str, Any]) -> dict[str, Any]:
         value = get(record, path)
         if path == "errors" and isinstance(value, list):
             value = next((one for one in value if not is_empty(one)), None)
+        elif path == "errors" and plain_number(value) == 0:
+            continue
         if not is_empty(value) and value is not False:
             error = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
             break
     counted, tries = pick(record, RETRIES)
     if isinstance(tries, str):
         tries = int(tries) if tries.isdigit() else 0
+    tries = len(tries) if isinstance(tries, list) else tries
     tries = int(tries) if is_number(tries) else 0
     return {
         "task_id": as_text(pick(record, TASK_ID)[1]),
@@ -889,8 +932,8 @@ SPECIAL: dict[Sequence[str], st.SearchStrategy[Any]] = {
     (*NAMING, *ASSIGNING): st.sampled_from(["security", "Jane", "ops-agent", "a b", "x-master", 7]),
     QUALITY: st.sampled_from([0.8, 1, 4, 4.5, 5, 6, "4", True]),
     (*SECONDS, *MINUTES): st.sampled_from([0, 1, 2.5, 30, "30", "x", -1, True]),
-    RETRIES: st.sampled_from([0, 1, 3, "2", "x", -1, True]),
-    ERROR: st.sampled_from(["bad", ["", "worse"], [], [None], {"code": 5}, False, 3]),
+    RETRIES: st.sampled_from([0, 1, 3, "2", "x", -1, True, ["a", "b"]]),
+    ERROR: st.sampled_from(["bad", ["", "worse"], [], [None], {"code": 5}, False, 3, 0, "0"]),
     TASK_ID: st.sampled_from(["t1", "t2", 7]),
 }
 PLACES = sorted({path for paths in SPECIAL for path in paths} | {*INPUT, *OUTPUT, *TASK_TYPE, "model"})

@@ -182,6 +182,40 @@ class TestWhatIsDue:
         names = sorted(path.name for path in (rooms.root / layout.REPORTS).iterdir())
         assert names == ["security-master-20251126.json", "testing-master-20251127.json"]
 
+    def test_reports_of_others_stay(self, rooms: Rooms) -> None:
+        """Only what we wrote ourselves is taken away: not Cortex's own, whatever it looks like, nor what is unreadable."""
+        rooms.put("a.jsonl", good("a"), good("b", master="testing"), good("n", master=None))
+        rooms.refine()
+        rooms.gold()
+        folder = rooms.root / layout.REPORTS
+        ours = (folder / "testing-master-20251126.json").read_bytes()
+        theirs = {
+            "summary-20251126.json": b'{"layer": "gold"}\n',
+            "moved-20251126.json": ours,  # in the place of no report of ours
+            "other-master-20251126.json": ours.replace(b"testing-master", b"other-master").replace(b'Z"', b'+0000"'),
+            "pretty-master-20251126.json": json.dumps(
+                json.loads(ours.replace(b"testing-master", b"pretty-master")), indent=2
+            ).encode(),
+            "older-master-20251126.json": ours.replace(b"testing-master", b"older-master").replace(
+                b"20251126", b"20251125"
+            ),
+            "odd-master-20251126.json": ours.replace(b'"testing-master"', b'"../odd-master"'),
+            "weekly-20251126.json": b"\xff\x00 no JSON",
+            "empty-20251126.json": b"",
+            "long-20251126.json": b"[" * 100_000,
+        }
+        for name, written in theirs.items():
+            (folder / name).write_bytes(written)
+        (folder / "folder-20251126.json").mkdir()
+        (folder / "link-20251126.json").symlink_to("/etc/hostname")
+        rooms.put("a.jsonl", good("b", master="testing", completed_at="2025-11-27T01:00:00Z"))
+        rooms.put("a.jsonl", good("n", master=None, completed_at="2025-11-27T01:00:00Z"))
+        rooms.refine()
+        assert rooms.gold() == [DAY, 20251127]
+        left = {path.name for path in folder.glob("*-20251126.json")}
+        assert left == {*theirs, "folder-20251126.json", "link-20251126.json", "security-master-20251126.json"}
+        assert {name: (folder / name).read_bytes() for name in theirs} == theirs
+
     def test_what_changes_while_gold_is_written_is_not_forgotten(self, rooms: Rooms) -> None:
         """A record that another process refines meanwhile is in the next gold at the latest."""
         rooms.put("a.jsonl", good("a"))

@@ -211,6 +211,33 @@ class TestAtEveryCall:
             check(root, expected)
             shutil.rmtree(root)
 
+    def test_what_another_program_appended_is_kept_once_wherever_a_run_is_killed(
+        self, killer: Killer, folder: Path
+    ) -> None:
+        """The original collector's lines are set aside whole, then our file is cut: never the other way, never twice."""
+        deliver(folder / "before", FIRST)
+        killer.work(folder / "before")
+        silver, others = picture(folder / "before")
+        theirs = b'{"task_id":"from another collector","quality_score":5}\n' * 3
+        number = 0
+        died = True
+        while died:
+            root = folder / str(number)
+            shutil.copytree(folder / "before", root)
+            path = next((root / layout.OUTCOMES / "training").glob("*.jsonl"))
+            with path.open("ab") as file:
+                file.write(theirs)
+            died = killer.work(root, die_at=number)["died"]
+            killer.work(root)
+            (aside,) = root.rglob("[!.]*.orphan-*")  # a half-written copy is hidden, and removed as any leftover
+            assert aside.read_bytes() == theirs, number
+            for path in root.rglob("*.orphan-*"):
+                path.unlink()
+            check(root, (silver, others))
+            shutil.rmtree(root)
+            number += 1
+        assert number > 5
+
     def test_a_rebuild_killed_anywhere(self, killer: Killer, folder: Path) -> None:
         """A rebuild that was cut off is finished by the next run, whatever that run is called."""
         undisturbed = folder / "undisturbed"

@@ -843,6 +843,41 @@ class TestSilverOfCortex:
         rooms.collect()
         assert {"b", "c"} <= rooms.collected().keys()
 
+    def test_what_is_broken_there_is_quarantined_once(self, rooms: Rooms) -> None:
+        """With its place and reason, as in bronze: also when Cortex writes the file anew, and after a rebuild."""
+        rooms.put("a.jsonl", b'{"task_id":"torn","a":1,}\n', good("ours"))
+        broken = [b'{"task_id":"bad","output":}\n', b'{"no":"id"}\n', b"\xff\n", b'{"task_id":"t","a":1,"a":2}\n']
+        path = rooms.put("20251126.jsonl", good("first"), *broken, good("last"), folder=layout.SILVER)
+        rooms.follow()
+        noted = rooms.adopt()
+        assert (noted["objects"], noted["silver"], noted["quarantined"], noted["quarantined_objects"]) == (4, 2, 4, 2)
+        relative = f"{layout.SILVER}/20251126.jsonl"
+        kept = [one for one in rooms.quarantine() if one["file"] == relative]
+        written = path.read_bytes()
+        assert [(one["offset"], one["length"]) for one in kept] == [
+            (written.index(one), len(one) - 1) for one in broken
+        ]
+        assert [one["reason"] for one in kept][1::2] == ["no task id", "the key 'a' stands twice"]
+        assert [one.get("text") for one in kept] == [
+            broken[0][:-1].decode(),
+            '{"no":"id"}',
+            None,
+            broken[3][:-1].decode(),
+        ]
+        path.unlink()
+        path.write_bytes(written + line(good("more")))
+        assert rooms.adopt()["quarantined"] == 4  # met again, and not kept again
+        rooms.medallion.rebuild(Handle())
+        with rooms.store.read() as reading:
+            assert sum(reading.quarantine_counts().values()) == 5
+        path.unlink()
+        path.write_bytes(written + line(good("even more")))
+        rooms.adopt()
+        assert sorted(map(str, (one for one in rooms.quarantine() if one["file"] == relative))) == sorted(
+            map(str, kept)
+        )
+        assert len(rooms.quarantine()) == 5
+
     @pytest.mark.parametrize("first", ["ours", "theirs"])
     def test_a_task_of_both_counts_once(self, rooms: Rooms, first: str) -> None:
         """Whichever came first: one task in gold, one in the set, by the record that ranks higher."""

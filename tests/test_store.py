@@ -20,6 +20,7 @@ from support import NOW, Rooms, events, good, quick_folder
 
 from cortex_autolearn.adapters.store import Store
 from cortex_autolearn.adapters.store.refining import Ascending, any_of_cortex
+from cortex_autolearn.adapters.store.running import OUTRANKED
 from cortex_autolearn.adapters.tree import Tree
 from cortex_autolearn.model import layout
 from cortex_autolearn.ports import BoundaryError, OutputDamagedError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 FILE = f"{layout.QUARANTINE}/20251127.jsonl"
+NOW_TEXT = f"{NOW:%Y-%m-%dT%H:%M:%SZ}"
 OTHER = f"{layout.OUTCOMES}/training/20251127.jsonl"
 
 
@@ -171,6 +173,128 @@ class TestAppending:
                 transaction.append(FILE, b"one\n")
         finally:
             store.close()
+
+
+THEIRS = b'{"task_id":"x","output":"kept by another collector","quality_score":4.5}\n'
+
+
+class TestOtherWriters:
+    """The original collector of Cortex, left running, appends to our files."""
+
+    @pytest.fixture
+    def rooms(self, root: Path) -> Iterator[Rooms]:
+        made = Rooms(root)
+        made.put("a.jsonl", *[good(f"t{number}") for number in range(9)])
+        made.everything()
+        yield made
+        made.close()
+
+    def outcomes(self, rooms: Rooms) -> Path:
+        return rooms.outcomes / "training" / "20251126.jsonl"
+
+    def aside(self, rooms: Rooms) -> list[bytes]:
+        return [path.read_bytes() for path in rooms.root.rglob("*.orphan-*")]
+
+    @pytest.mark.parametrize(
+        "tail",
+        [
+            THEIRS,
+            THEIRS[:-1],
+            THEIRS[:30] + b"\n",
+            b"no JSON at all",
+            b'[{"task_id":"x"}]\n',
+            b'{\n  "task_id": "x"\n}\n',
+            b'{"quality_score":5,"task_id":"x","split":"training","collected_at":"now","source":{"file":"f","offset":0}}\n',
+        ],
+    )
+    @pytest.mark.parametrize("how", ["opened", "appended to", "rewritten"])
+    def test_their_lines_are_kept_aside(self, rooms: Rooms, tail: bytes, how: str) -> None:
+        """Whoever comes next, a start, an append or a rewriting: our file is ours again, and theirs is beside it."""
+        path = self.outcomes(rooms)
+        before = path.read_bytes()
+        with path.open("ab") as file:
+            file.write(tail)
+        if how == "opened":
+            open_and_close(rooms.root)
+            assert path.read_bytes() == before
+        elif how == "appended to":
+            rooms.put("a.jsonl", *[good(f"more{number}") for number in range(9)])
+            rooms.everything()
+            assert path.read_bytes().startswith(before)
+        else:
+            rooms.put(
+                "a.jsonl", good(json.loads(before.splitlines()[0])["task_id"], error="late", completed_at=NOW_TEXT)
+            )
+            rooms.everything()
+            assert set(path.read_bytes().splitlines()) < set(before.splitlines())
+        assert self.aside(rooms) == [tail]
+        open_and_close(rooms.root)
+        assert self.aside(rooms) == [tail]
+
+    @pytest.mark.parametrize("folder", ["outcomes", "examples"])
+    def test_what_a_killed_process_left_is_not(self, rooms: Rooms, folder: str) -> None:
+        """Wherever its last line is torn, also where it begins or lacks nothing but the line feed."""
+        path = self.outcomes(rooms)
+        if folder == "examples":
+            path = rooms.root / layout.training_view_file("training", 20251126)
+        before = path.read_bytes()
+        own = b"".join(before.splitlines(keepends=True)[:2])
+        for cut in (1, 5, 11, 30, len(own) // 2, len(own) - 2, len(own) - 1, len(own)):
+            for zeros in (b"", bytes(9)):
+                path.write_bytes(before + own[:cut] + zeros)
+                if zeros and own[:cut][-1:] != b"\n":
+                    continue  # a line with zeros in it is kept: harmless, and nothing tells whose it is
+                open_and_close(rooms.root)
+                assert path.read_bytes() == before
+                assert self.aside(rooms) == []
+
+    def test_lines_of_both_are_kept_together(self, rooms: Rooms) -> None:
+        """What a killed process left does not make theirs ours, nor does a torn line that theirs completes."""
+        path = self.outcomes(rooms)
+        before = path.read_bytes()
+        own = before.splitlines(keepends=True)[0]
+        for tail in (own + THEIRS, own[:50] + THEIRS):
+            path.write_bytes(before + tail)
+            open_and_close(rooms.root)
+            assert path.read_bytes() == before
+            assert tail in self.aside(rooms)
+
+    def test_what_cannot_be_kept_is_not_cut(self, rooms: Rooms) -> None:
+        """The state opens nevertheless; only appending there is refused, until there is room."""
+        path = self.outcomes(rooms)
+        committed = path.stat().st_size
+        with path.open("ab") as file:
+            file.write(THEIRS)
+        whole = path.read_bytes()
+        aside = path.with_name(f"{path.name}.orphan-{path.stat().st_mtime_ns}")
+        aside.mkdir()  # nothing can be renamed to there
+        store = opened(rooms.root)
+        assert path.read_bytes() == whole
+        relative = layout.outcomes_file("training", 20251126)
+        with pytest.raises(BoundaryError, match="keep what another program appended"), store.write() as transaction:
+            transaction.append(relative, b"ours\n")
+        assert path.read_bytes() == whole
+        aside.rmdir()
+        with store.write() as transaction:
+            assert transaction.append(relative, b"ours\n") == committed
+        assert aside.read_bytes() == THEIRS
+        store.close()
+
+    def test_a_transaction_that_fails_leaves_theirs(self, rooms: Rooms) -> None:
+        """What it appended itself is known to be ours; what came behind it meanwhile is not."""
+        path = self.outcomes(rooms)
+        before = path.read_bytes()
+        with pytest.raises(CutOffError), rooms.store.write() as transaction:
+            transaction.append(layout.outcomes_file("training", 20251126), b"ours\n")
+            with path.open("ab") as file:
+                file.write(THEIRS)
+            raise CutOffError
+        assert path.read_bytes() == before
+        assert self.aside(rooms) == [THEIRS]
+        with pytest.raises(CutOffError), rooms.store.write() as transaction:
+            transaction.append(layout.outcomes_file("training", 20251126), b"ours\n")
+            raise CutOffError
+        assert len(self.aside(rooms)) == 1
 
 
 class TestDurability:
@@ -518,6 +642,31 @@ class TestQuestions:
         assert found[1:5] == expected[1:5]
         with pytest.raises(IndexError):
             found[len(expected)]
+
+    def test_a_task_of_two_origins_counts_once(self, root: Path) -> None:
+        """By the record that ranks higher, whichever of the two that is."""
+        rooms = Rooms(root)
+        early, late = "2025-11-26T09:00:00Z", "2025-11-26T11:00:00Z"
+        rooms.put("a.jsonl", good("same"), good("ours"), good("first", status="running", completed_at=...))
+        rooms.put("a.jsonl", good("better", quality_score=..., completed_at=early), good("older", completed_at=late))
+        rooms.follow()
+        rooms.put("20251126.jsonl", good("same"), good("theirs", status="failed"), good("first"), folder=layout.SILVER)
+        rooms.put("20251126.jsonl", good("better", completed_at=late), folder=layout.SILVER)
+        rooms.put("20251126.jsonl", good("older", status="failed", completed_at=early), folder=layout.SILVER)
+        with rooms.store.read() as reading:
+            assert reading.task_totals() == (5, 4, 4, 3)
+        rooms.adopt()
+        with rooms.store.read() as reading:
+            assert reading.task_totals() == (6, 6, 5, 5)
+        rooms.close()
+
+    def test_counting_them_costs_as_much_as_cortex_wrote(self, store: Store) -> None:
+        """A fleet whose tasks are nearly all ours does not pay for each of them."""
+        with store.read() as reading:
+            plan = reading.connection.execute(f"EXPLAIN QUERY PLAN {OUTRANKED}").fetchall()
+        scan, search = (step[-1] for step in plan)
+        assert "USING INDEX tasks_of_cortex" in scan
+        assert search.startswith("SEARCH b USING INDEX tasks_by_id")
 
     def test_asking_for_tasks_of_cortex_costs_nothing(self, store: Store) -> None:
         """Every step asks: it must not go through all tasks."""

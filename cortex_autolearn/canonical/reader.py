@@ -367,7 +367,7 @@ def duration(
             flags.append(END_BEFORE_START)
             return None
         return elapsed
-    return times.minutes(at.minutes, fields) if at.minutes else None
+    return times.minutes(at.minutes, fields, flags) if at.minutes else None
 
 
 def seconds_of(elapsed: timedelta) -> int | float:

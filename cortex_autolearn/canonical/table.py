@@ -43,6 +43,7 @@ ROWS: Final = {
         "result",
         "results",
         "execution.result",
+        "output_data",
     ),
     "status": ("status", "completion.status"),
     "quality": ("quality_score", "quality_metrics.quality_score"),

@@ -63,11 +63,11 @@ def measured(places: tuple[Place, ...], fields: Fields, flags: list[str]) -> tup
     return True, values.seconds(raw, 1000 if path == "metadata.processing_time_ms" else 1, flags)
 
 
-def minutes(places: tuple[Place, ...], fields: Fields) -> int | float | None:
+def minutes(places: tuple[Place, ...], fields: Fields, flags: list[str]) -> int | float | None:
     """Return the seconds of the first duration written in minutes that is positive; 0 is a placeholder."""
     for place in places:
         raw = value_at(place, fields)
-        found = None if raw is None else values.minutes(raw)
+        found = None if raw is None else values.minutes(raw, flags)
         if found is not None:
             return found
     return None

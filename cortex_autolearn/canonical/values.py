@@ -63,11 +63,15 @@ def final_status(written: str) -> str | None:
 
 
 def error(candidates: tuple[Place, ...], fields: Fields, flags: list[str]) -> str | None:
-    """Read what went wrong, as text; of a list of errors the first that is not empty."""
+    """Read what went wrong, as text; of a list of errors the first that is not empty, of their count any but none."""
     for place in candidates:
         raw = value_at(place, fields)
-        if raw is not None and place.top == "errors" and raw[0] == _OPEN_LIST:
-            raw = next((bytes(one) for one in _decode_list(raw) if not rawjson.is_empty(bytes(one))), None)
+        if raw is not None and place.top == "errors":
+            if raw[0] == _OPEN_LIST:
+                raw = next((bytes(one) for one in _decode_list(raw) if not rawjson.is_empty(bytes(one))), None)
+            elif _is_zero(raw):
+                flags.append("errors_is_zero")
+                continue
         if raw == b"false":
             flags.append("error_is_false")  # "no error", said as a boolean
         elif raw is not None:
@@ -75,12 +79,17 @@ def error(candidates: tuple[Place, ...], fields: Fields, flags: list[str]) -> st
     return None
 
 
+def _is_zero(raw: bytes) -> bool:
+    value = rawjson.number(raw)
+    return (number_in_text(raw) if value is None else value) == 0
+
+
 def retries(candidates: tuple[Place, ...], fields: Fields, flags: list[str]) -> int | None:
-    """Read how often a task was tried again; None where nothing tells."""
+    """Read how often a task was tried again, of a list how many it holds; None where nothing tells."""
     path, raw = first(candidates, fields)
     if raw is None:
         return None
-    value = rawjson.number(raw)
+    value = len(_decode_list(raw)) if raw[0] == _OPEN_LIST else rawjson.number(raw)
     if value is None:
         value = number_in_text(raw)
         flags.append("retries_unreadable" if value is None else "retries_as_text")
@@ -111,10 +120,17 @@ def seconds(raw: bytes, divisor: int, flags: list[str]) -> Number | None:
     return value if divisor == 1 else value / divisor
 
 
-def minutes(raw: bytes) -> Number | None:
+def minutes(raw: bytes, flags: list[str]) -> Number | None:
     """Read a positive duration in minutes and return its seconds; 0 is a placeholder."""
     value = rawjson.number(raw)
-    return value * 60 if value is not None and 0 < value < MAX_MEASURE else None
+    as_text = value is None
+    if value is None:
+        value = number_in_text(raw)
+    if value is None or not 0 < value < MAX_MEASURE:
+        return None
+    if as_text:
+        flags.append("duration_as_text")
+    return value * 60
 
 
 def number_in_text(raw: bytes) -> Number | None:

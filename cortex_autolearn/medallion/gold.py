@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cortex_autolearn.model.instants import from_us
-from cortex_autolearn.model.layout import day_text
+from cortex_autolearn.model.layout import UnsafeNameError, day_text, report_file
 from cortex_autolearn.model.records import COMPLETED, FAILED
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _encode = msgspec.json.Encoder().encode
 
 _ENTRIES_AT_ONCE = 500
+_TASKS = b',"task_list":['
+REPORT_HEAD_BYTES = 4_096
+"""What stands before a report's ``task_list`` is never longer."""
 KPI_DAYS = 7
 """The nightly run writes the KPIs of so many days, the last of them today."""
 
@@ -64,6 +67,18 @@ class ReportEntry(msgspec.Struct, gc=False):
     duration_seconds: int | float | None
     created_at: datetime | None
     completed_at: datetime | None
+
+
+class _ReportHead(msgspec.Struct):
+    """What tells whose a report is."""
+
+    master: str | None
+    date: str
+    layer: str
+    generated_at: str
+
+
+_decode_head = msgspec.json.Decoder(_ReportHead).decode
 
 
 class Day:
@@ -143,6 +158,25 @@ def report_bytes(head: dict[str, Any], tasks: Iterable[DayTask]) -> Iterator[byt
         yield comma + _encode(entries)[1:-1]
         comma = b",\n"
     yield b"]}\n"
+
+
+def is_report(head: bytes, path: str, day: int) -> bool:
+    """Tell whether a file is a report that this module wrote: Cortex writes into the same folder, in the same shape.
+
+    Arguments:
+        head: how the file begins, :data:`REPORT_HEAD_BYTES` of it or all.
+        path: where it stands, below ROOT.
+        day: YYYYMMDD.
+    """
+    fields, tasks, _ = head.partition(_TASKS)
+    try:
+        found = _decode_head(fields + b"}")
+        stands_there = report_file(found.master, day) == path
+    except (msgspec.DecodeError, UnsafeNameError):
+        return False
+    # Cortex's shell writes its times with `date`'s %z: +0000.
+    ours = tasks and found.layer == "gold" and found.date == day_text(day) and found.generated_at.endswith("Z")
+    return bool(ours and stands_there)
 
 
 def percentile(ordered: Sequence[float], rank: int) -> float:

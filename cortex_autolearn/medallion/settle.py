@@ -1,7 +1,8 @@
 """Which record of a task stands, and what follows from it: the two intakes of the medallion.
 
 :class:`Refining` takes bronze and writes silver lines, :class:`Adopting` takes silver that Cortex wrote and only notes
-its tasks. Both settle a step inside the transaction that moves the cursor.
+its tasks; what is broken goes to the quarantine from either. Both settle a step inside the transaction that moves the
+cursor.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from cortex_autolearn.medallion import bronze, silver
 from cortex_autolearn.medallion.lines import Lines
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.ledger import BRONZE_ORIGIN, SILVER_ORIGIN
+from cortex_autolearn.model.quarantine import content_digest, quarantine_line
 from cortex_autolearn.model.records import Rejected
 
 if TYPE_CHECKING:
@@ -67,23 +69,13 @@ class Refining:
         standing = silver.latest(refined)
         counts = self._counts
         counts.quarantined += len(unfit)
-        self._quarantine(transaction, source.path, unfit)
+        _quarantine(transaction, source.path, unfit, self._today)
         objects = sum(one.is_object for one in unfit)
         counts.quarantined_objects += objects
         counts.objects += len(refined) + objects
         counts.superseded += len(refined) - len(standing)
         if standing:
             self._place(transaction, source, standing)
-
-    def _quarantine(self, transaction: RefiningTransaction, path: str, unfit: Iterable[Unfit]) -> None:
-        """Keep what cannot become silver, once: a file that is read again brings the same stretches again."""
-        lines = [
-            silver.quarantine_line(path, one)
-            for one in unfit
-            if transaction.note_quarantined(path, one.offset, one.length, one.reason, silver.content_digest(one))
-        ]
-        if lines:
-            transaction.append(layout.quarantine_file(self._today), b"".join(lines))
 
     def _place(self, transaction: RefiningTransaction, source: Source, standing: dict[str, Refined]) -> None:
         before = transaction.standing(standing)
@@ -188,7 +180,7 @@ class _Records:
 
 
 class Adopting:
-    """Settles one run's steps of silver that Cortex wrote: only rows, no lines of ours."""
+    """Settles one run's steps of silver that Cortex wrote: only rows, no lines of ours but in the quarantine."""
 
     def __init__(self, clock: Clock, counts: Counts, readers: Readers) -> None:
         self._today = instants.day_number(clock.now())
@@ -200,8 +192,11 @@ class Adopting:
         """Begin to take tasks of a file."""
         return _Tasks(self._readers.of(path), self._counts, self.settle)
 
-    def settle(self, transaction: RefiningTransaction, source: Source, taken: dict[str, _Taken]) -> None:
-        """Note the tasks of a batch."""
+    def settle(
+        self, transaction: RefiningTransaction, source: Source, taken: dict[str, _Taken], unfit: list[Unfit]
+    ) -> None:
+        """Note the tasks of a batch, and keep what is broken."""
+        _quarantine(transaction, source.path, unfit, self._today)
         before = transaction.standing(taken, SILVER_ORIGIN)
         named = bronze.day_in_name(source.path)
         rows: list[TaskRow] = []
@@ -235,18 +230,19 @@ class Adopting:
 
 
 class _Tasks:
-    """Tasks of one silver file that Cortex wrote; what is broken there is counted and left to whoever wrote it."""
+    """Tasks of one silver file that Cortex wrote, and what is broken there."""
 
     def __init__(
         self,
         reader: TaskReader,
         counts: Counts,
-        settle: Callable[[RefiningTransaction, Source, dict[str, _Taken]], None],
+        settle: Callable[[RefiningTransaction, Source, dict[str, _Taken], list[Unfit]], None],
     ) -> None:
         self._reader = reader
         self._counts = counts
         self._settle = settle
         self._taken: dict[str, _Taken] = {}
+        self._unfit: list[Unfit] = []
 
     def take(self, items: list[Object | Broken]) -> None:
         """Read the tasks among the file's next objects."""
@@ -254,12 +250,14 @@ class _Tasks:
         for item in items:
             if isinstance(item, Broken):
                 counts.quarantined += 1
+                self._unfit.append(silver.broken(item))
                 continue
             counts.objects += 1
             task = self._reader.read(item[1], item[2])
             if isinstance(task, Rejected):
                 counts.quarantined += 1
                 counts.quarantined_objects += 1
+                self._unfit.append(silver.rejected(item, task))
                 continue
             other = self._taken.get(task.canonical.task_id)
             if other is not None:
@@ -268,5 +266,16 @@ class _Tasks:
                 self._taken[task.canonical.task_id] = _Taken(item[0], len(item[1]), task)
 
     def settle(self, transaction: RefiningTransaction, source: Source) -> None:
-        """Note the tasks."""
-        self._settle(transaction, source, self._taken)
+        """Note the tasks, and keep what is broken."""
+        self._settle(transaction, source, self._taken, self._unfit)
+
+
+def _quarantine(transaction: RefiningTransaction, path: str, unfit: Iterable[Unfit], today: int) -> None:
+    """Keep what cannot be read, once: a file that is read again brings the same stretches again."""
+    lines = [
+        quarantine_line(path, one.offset, one.length, one.reason, one.text)
+        for one in unfit
+        if transaction.note_quarantined(path, one.offset, one.length, one.reason, content_digest(one.text))
+    ]
+    if lines:
+        transaction.append(layout.quarantine_file(today), b"".join(lines))

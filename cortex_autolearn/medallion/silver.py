@@ -8,7 +8,6 @@ that the same records give the same silver however they are cut into parts.
 from __future__ import annotations
 
 import base64
-from hashlib import sha256
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -168,7 +167,7 @@ class Refiner:
         for item in items:
             if type(item) is not tuple:
                 assert isinstance(item, Broken)
-                unfit.append(Unfit(item.offset, item.length, item.reason, item.text, is_object=False))
+                unfit.append(broken(item))
                 continue
             offset, raw, fields = item
             found = read(reader, raw, fields)
@@ -180,7 +179,7 @@ class Refiner:
                     continue
             task = reader.read(raw, fields)
             if isinstance(task, Rejected):
-                unfit.append(Unfit(offset, len(raw), task.reason, raw, is_object=True))
+                unfit.append(rejected(item, task))
             else:
                 refined.append(_of_task(offset, self.line(raw, fields, task), task))
         return refined, unfit
@@ -238,6 +237,16 @@ class Refiner:
         if len(added) == 2:
             return raw + b"\n"
         return b"%b,%b\n" % (raw[:-1], added[1:])
+
+
+def broken(stretch: Broken) -> Unfit:
+    """Return what is kept of a stretch that holds no object."""
+    return Unfit(stretch.offset, stretch.length, stretch.reason, stretch.text, is_object=False)
+
+
+def rejected(found: Object, why: Rejected) -> Unfit:
+    """Return what is kept of an object that is no task."""
+    return Unfit(found[0], len(found[1]), why.reason, found[1], is_object=True)
 
 
 def latest(refined: Sequence[Refined]) -> dict[str, Refined]:
@@ -308,22 +317,6 @@ def quarantined(line: bytes) -> Quarantined | None:
     if found.text_base64 is not None:
         text = base64.b64decode(found.text_base64)
     return Quarantined(found.file, found.offset, found.length, text)
-
-
-def content_digest(unfit: Unfit) -> bytes:
-    """Return what tells the content of a stretch from another's at the same place."""
-    return sha256(unfit.text or b"").digest()[:8]
-
-
-def quarantine_line(path: str, unfit: Unfit) -> bytes:
-    """Return the line that keeps what could not become silver, with its line feed."""
-    line: dict[str, Any] = {"reason": unfit.reason, "file": path, "offset": unfit.offset, "length": unfit.length}
-    if unfit.text is not None:
-        try:
-            line["text"] = unfit.text.decode()
-        except UnicodeDecodeError:
-            line["text_base64"] = base64.b64encode(unfit.text).decode()
-    return _encode(line) + b"\n"
 
 
 def _one_line(raw: bytes) -> bytes:

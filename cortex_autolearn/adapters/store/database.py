@@ -137,7 +137,8 @@ class Store:
         """Run one transaction: all of it is committed with the files it wrote, or nothing is.
 
         Raises:
-            BoundaryError: a file or the database refused; nothing was committed.
+            BoundaryError: a file or the database refused. Nothing was committed, unless it was the renaming of files
+                to their places that failed, which follows the commit: the next transaction makes up for it.
         """
         with self._exclusive():
             with database_errors(self._path):
@@ -199,8 +200,8 @@ class Store:
                     if last and not self._is_ours(last, line):
                         # Another state's events: they are kept aside, and this state's begin a file of their own.
                         os.rename(path, path.with_name(f"{path.name}.orphan-{os.fstat(opened).st_mtime_ns}"))
-                        os.close(opened)
-                        opened = os.open(path, _EVENTS_FLAGS, 0o644)
+                        renamed, opened = opened, os.open(path, _EVENTS_FLAGS, 0o644)
+                        os.close(renamed)
                         end = last = 0
                         self._note_flushed(0)
                     self._copy_events(opened, end, last)

@@ -1,7 +1,8 @@
 """Files that are committed together with the state.
 
 An append goes to the file first; the transaction then commits the new length. What stands beyond the committed length
-was never committed and is cut back: when the state is opened, and before the next append. A file that is new or
+was never committed and is cut back: when the state is opened, and before the next append or rewriting; what another
+program appended is copied aside first (``tails``). A file that is new or
 rewritten whole is written to a temporary file first; the transaction commits its length together with its name, and
 the rename follows: if a kill comes between, the next transaction finds the name and renames. So at every instant the
 file (or its staged successor) and the rows that point into it agree, and a file without a row is never ours: it is set
@@ -15,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from cortex_autolearn.adapters import files
+from cortex_autolearn.adapters.store import tails
 from cortex_autolearn.ports import BoundaryError, OutputDamagedError
 
 if TYPE_CHECKING:
@@ -68,10 +70,14 @@ class Outputs:
 
     def stage(self, relative: str, data: Iterable[bytes]) -> None:
         """Write the successor of a file; it takes its place after the transaction has committed."""
+        appended_end = self._lengths.get(relative, 0)
         self.close(relative)
         path = self._tree.path(relative)
-        if self._committed(relative) is None:
+        committed = self._committed(relative)
+        if committed is None:
             self._set_aside(path)
+        elif relative not in self._rewritten:
+            self._keep_foreign(relative, max(committed, appended_end))
         temporary = files.stage(path, data)
         self._staged.append(temporary)
         self._rewritten.add(relative)
@@ -84,9 +90,14 @@ class Outputs:
         )
 
     def cut_back(self) -> None:
-        """Cut every output file back to its committed length."""
+        """Cut every output file back to its committed length.
+
+        One whose end is another writer's and cannot be kept, the disk being full say, stays as it is: nothing reads
+        beyond the committed length, and whoever appends there next is refused for the same reason.
+        """
         for relative, length in self._connection.execute("SELECT path, length FROM outputs").fetchall():
-            self._cut(relative, length)
+            with suppress(tails.NotKeptError):
+                self._cut(relative, length)
 
     def sync(self) -> None:
         """Make every appended byte durable and note the new lengths in the transaction."""
@@ -114,7 +125,7 @@ class Outputs:
         What it does not allow is no harm: nothing of it was committed, and the next append or opening cuts it. But a
         file of a day that is over may wait long for either, and others who read it would meet lines that never counted.
         """
-        appended = list(self._lengths)
+        appended = dict(self._lengths)
         self.close()
         # A commit that failed may yet have happened: what the state names is needed.
         rows = self._connection.execute("SELECT staged FROM outputs WHERE staged IS NOT NULL")
@@ -123,11 +134,11 @@ class Outputs:
             if temporary.name not in named:
                 with suppress(OSError):
                     temporary.unlink()
-        for relative in appended:
+        for relative, appended_end in appended.items():
             length = self._committed(relative)
             if length is not None:
                 with suppress(BoundaryError):
-                    self._cut(relative, length)
+                    self._cut(relative, length, appended_end)
 
     def publish(self) -> None:
         """Rename every staged file to its place, this transaction's and those of a killed process."""
@@ -151,13 +162,26 @@ class Outputs:
         with self._connection:
             self._connection.execute("UPDATE outputs SET staged = NULL WHERE staged IS NOT NULL")
 
-    def _cut(self, relative: str, length: int) -> None:
+    def _cut(self, relative: str, length: int, appended_end: int = 0) -> None:
+        """Cut a file back; what stands before ``appended_end`` is known to be ours, the rest is looked at first."""
         if self._tree.size(relative) > length:
             path = self._tree.path(relative)
             with files.wrap("cut back", path):
                 opened = os.open(path, _FLAGS)
                 try:
+                    tails.keep_foreign(path, relative, opened, max(length, appended_end))
                     os.ftruncate(opened, length)
+                finally:
+                    os.close(opened)
+
+    def _keep_foreign(self, relative: str, start: int) -> None:
+        """Keep what another writer appended to a file that is about to be replaced."""
+        path = self._tree.path(relative)
+        if self._tree.size(relative) > start and not path.is_symlink():
+            with files.wrap("read", path):
+                opened = os.open(path, _FLAGS)
+                try:
+                    tails.keep_foreign(path, relative, opened, start)
                 finally:
                     os.close(opened)
 
@@ -183,6 +207,7 @@ class Outputs:
             with files.wrap("open for appending", path):
                 size = os.fstat(opened).st_size
                 if size > length:
+                    tails.keep_foreign(path, relative, opened, length)
                     os.ftruncate(opened, length)
             if size < length:
                 raise OutputDamagedError(relative, length, size)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, overload
 import orjson
 
 from cortex_autolearn.adapters.store.many import rows_for
+from cortex_autolearn.model import layout
 from cortex_autolearn.model.ledger import BRONZE_ORIGIN, TASK_COLUMNS, Source, Standing
 
 if TYPE_CHECKING:
@@ -314,12 +315,14 @@ class RefiningTables:
         )
 
     def drop_refined(self, kept: AbstractSet[int]) -> None:
-        """Forget every task that came from bronze but for the rows ``kept``, and what was quarantined."""
+        """Forget every task that came from bronze but for the rows ``kept``, and what was quarantined of it."""
         self.connection.execute(
             "DELETE FROM tasks WHERE origin = 0 AND id NOT IN (SELECT value FROM json_each(?))",
             (orjson.dumps(list(kept)).decode(),),
         )
-        self.connection.execute("DELETE FROM quarantined")
+        self.connection.execute(
+            "DELETE FROM quarantined WHERE path >= ? AND path < ?", (f"{layout.BRONZE}/", f"{layout.BRONZE}0")
+        )
         self.connection.execute(
             "UPDATE days SET dead = 0, disordered = 0, stale = 1, last_source = '', last_offset = -1"
         )
