@@ -212,9 +212,21 @@ def test_a_busy_service_is_asked_again(api: AnthropicApi, status: int, kind: str
     assert [each["status"] for each in api.requests[1:]] == [status, status, 200]
 
 
-def test_a_broken_connection_is_tried_again(api: AnthropicApi) -> None:
-    """A connection that breaks before anything was done costs nothing but time."""
-    api.fail(MESSAGES, "drop", times=2)
+@pytest.mark.parametrize("how", ["drop", "late_drop", "slow", "drip"])
+def test_an_ask_whose_answer_got_lost_is_not_sent_again(api: AnthropicApi, how: str) -> None:
+    """It may have been charged, and whoever asks has put aside what one asking costs, not two."""
+    hasty = SOON._replace(answer_s=0.2)
+    api.fail(MESSAGES, how, wait_s=1.5)
+    with pytest.raises(JudgeBusyError) as caught:
+        ask_one(api, "Work.", patience=hasty)
+    assert not caught.value.is_free
+    assert len([each for each in api.requests if each["path"] == "/v1/messages"]) <= 1
+    assert len(api.charges) <= 1
+
+
+def test_what_is_only_looked_at_is_asked_again_over_a_broken_connection(api: AnthropicApi) -> None:
+    """Looking costs nothing but time."""
+    api.fail("GET /v1/models", "drop", times=2)
     assert isinstance(ask_one(api, "Work."), Answer)
     assert api.paid() == {"Work.": 1}
 
@@ -239,12 +251,12 @@ def test_patience_has_an_end(api: AnthropicApi) -> None:
     assert api.charges == []
 
 
-def test_whether_a_busy_service_may_have_charged_is_known(api: AnthropicApi) -> None:
+def test_whether_a_busy_service_may_have_charged_is_known() -> None:
     """Error answers are free; a connection that breaks over an ask that was sent may have cost something."""
     for faults, is_free in (
         ([{"status": 529, "times": 100}], True),
         ([{"how": "late_drop", "times": 100}], False),
-        ([{"how": "late_drop"}, {"status": 500, "times": 100}], False),
+        ([{"status": 500}, {"how": "late_drop"}, {"status": 500, "times": 100}], False),
     ):
         with AnthropicApi() as fresh:
             for fault in faults:
@@ -253,8 +265,17 @@ def test_whether_a_busy_service_may_have_charged_is_known(api: AnthropicApi) -> 
                 ask_all(fresh, several(5), concurrency=2)
             assert caught.value.is_free == is_free
             assert bool(fresh.charges) != is_free
+
+
+def test_a_key_that_is_refused_beside_a_lost_ask_may_have_charged_too(api: AnthropicApi) -> None:
+    """Whatever ends the asking: one that was sent and not answered is not free."""
     api.fail(MESSAGES, "late_drop")
-    assert isinstance(ask_one(api, "Work."), Answer)
+    api.fail(MESSAGES, "slow", wait_s=0.3, status=403, kind="permission_error", times=1)
+    api.fail(MESSAGES, status=403, kind="permission_error", times=9)
+    with pytest.raises(BoundaryError) as caught:
+        ask_all(api, several(4), concurrency=2)
+    assert not caught.value.is_free
+    assert len(api.charges) >= 1
 
 
 def test_a_longer_wait_than_patience_allows_is_not_waited_for(api: AnthropicApi) -> None:
@@ -271,7 +292,7 @@ def test_an_answer_that_does_not_come_is_not_waited_for(api: AnthropicApi) -> No
     """Neither where nothing comes at all, nor where something always does, and never the end."""
     hasty = Patience(tries=2, total_s=5.0, first_s=0.01, most_s=0.02, answer_s=0.2)
     for how, words in (("slow", "ReadTimeout"), ("drip", "not done after 0.6 seconds")):
-        api.fail(MESSAGES, how, wait_s=1.5, times=2)
+        api.fail(MESSAGES, how, wait_s=1.5)
         with pytest.raises(JudgeBusyError, match=words) as caught:
             ask_one(api, "Work.", patience=hasty)
         assert not caught.value.is_free
@@ -389,6 +410,15 @@ def test_an_unknown_model_is_an_error_of_all(api: AnthropicApi) -> None:
     with pytest.raises(JudgeMissingError, match="claude-none-1") as caught:
         ask_all(api, several(3), model="claude-none-1")
     assert "judge.model" in caught.value.hint
+
+
+def test_a_page_that_was_not_found_is_not_a_model_or_a_batch_that_is_gone(api: AnthropicApi) -> None:
+    """A gateway's 404 says nothing about what the provider has: only its own word does."""
+    for where in ("GET /v1/models", MESSAGES):
+        api.fail(where, status=404, kind="x", text="<html>nginx</html>")
+        with pytest.raises(BoundaryError, match="ANTHROPIC_BASE_URL") as caught:
+            ask_one(api, "Work.")
+        assert not isinstance(caught.value, JudgeMissingError)
 
 
 def test_what_nobody_can_answer_for_is_an_error_of_all(api: AnthropicApi) -> None:
@@ -587,6 +617,12 @@ def test_where_the_key_comes_from(tmp_path: Path) -> None:
     assert api_key(folder | {"ANTHROPIC_API_KEY": "sk-1"}) == "sk-1"
     (tmp_path / "anthropic_api_key").write_text("\n", encoding="utf-8")
     assert api_key(folder) is None
+    (tmp_path / "anthropic_api_key").write_text("k" * 65_536, encoding="utf-8")
+    assert api_key(folder) == "k" * 65_536
+    (tmp_path / "anthropic_api_key").write_text("k" * 65_537, encoding="utf-8")
+    with pytest.raises(BoundaryError, match="it holds more than 65536 bytes") as caught:
+        api_key(folder)
+    assert "kkk" not in str(caught.value)
     (tmp_path / "anthropic_api_key").unlink()
     (tmp_path / "anthropic_api_key").mkdir()
     with pytest.raises(BoundaryError, match="cannot read the credential"):

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cortex_autolearn.model.training import Example, Member
+from cortex_autolearn.redact import redact
 from cortex_autolearn.training import dataset
 from cortex_autolearn.training.dataset import Bounds, Candidate, HeldOut, Selection, balanced, select
 from cortex_autolearn.training.leakage import leaks
@@ -211,6 +212,21 @@ class TestSelect:
         selection = select(candidates, lambda _: None, NOBODY, BOUNDS)
         assert chosen(candidates, selection) == (set(), {"held"})
         assert reasons(selection) == {"t": dataset.SAME_AS_VALIDATION}
+
+    def test_equal_inputs_are_equal_though_masking_tells_them_apart(self) -> None:
+        """A name in capitals tells of a secret that the same name in small letters does not tell of."""
+        held, other = ("Rotate TOKEN=abcdefgh now", "rotate token=abcdefgh now")
+        assert redact(held).text.lower() != redact(other).text.lower()
+        candidates = [
+            candidate("v", held, is_validation=True),
+            candidate("t", other),
+            candidate("t2", other, when_us=9),
+        ]
+        for one, text in zip(candidates, (held, other, other), strict=True):
+            one.masked = dataset.digest_of(normalised(redact(text).text))
+        selection = select(candidates, lambda _: None, NOBODY, BOUNDS)
+        assert chosen(candidates, selection) == (set(), {"v"})
+        assert reasons(selection)["t2"] == dataset.SAME_AS_VALIDATION
 
     def test_near_ones_yield_as_equal_ones_do(self) -> None:
         """The search is asked once for each input, validation first; what it finds near is left out with its reason."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -119,6 +120,21 @@ class TestSingle:
                 assert reading.was_busy_until(2**60)
             assert {state[:2] for state in desk.queue().values()} == {("waiting", 0)}
 
+    def test_a_busy_provider_is_asked_again_after_an_hour_at_most(self, root: Path, api: AnthropicApi) -> None:
+        """Also where it asks for years, and where the clock stood a year ahead when it was busy."""
+        with desk_at(root, api, concurrency=1) as desk:
+            fill(desk, 2)
+            api.fail(MESSAGES, status=429, kind="rate_limit_error", headers={"retry-after": "99999999"})
+            assert desk.score()["held"] == tally.BUSY
+            desk.clock.advance(3_590)
+            assert desk.score()["held"] == tally.BUSY
+            desk.clock.advance(11)
+            desk.clock.step(365 * 86_400)
+            api.fail(MESSAGES, status=429, kind="rate_limit_error", headers={"retry-after": "60"})
+            assert desk.score()["held"] == tally.BUSY
+            desk.clock.step(-365 * 86_400)
+            assert desk.score()["scored"] == 2
+
     def test_a_call_that_breaks_for_good_counts_as_paid(self, root: Path, api: AnthropicApi) -> None:
         """It was charged by the server, and no answer came: the most that it can have cost is noted."""
         with desk_at(root, api, concurrency=1, max_attempts=2) as desk:
@@ -128,6 +144,32 @@ class TestSingle:
             spent = desk.spent()
             assert spent["lost"] == 1
             assert spent["cost"] > 0
+
+    def test_a_budget_holds_though_every_answer_gets_lost(self, root: Path, api: AnthropicApi) -> None:
+        """What was reserved pays for one asking: a task is asked again by the next run, if the budget has room."""
+        with desk_at(root, api, concurrency=1, daily_usd=0.02, max_attempts=9) as desk:
+            fill(desk, 12)
+            api.fail(MESSAGES, "late_drop", times=1_000)
+            for _ in range(30):
+                desk.score()
+                desk.clock.advance(61)
+            assert desk.score()["held"] == tally.BUDGET
+            assert 1 < len(api.charges) == desk.spent()["lost"]
+            assert cost(api) <= desk.spent()["cost"] <= 20_000
+
+    def test_a_refused_key_beside_a_lost_answer_is_not_free(self, root: Path, api: AnthropicApi) -> None:
+        """The lost one is booked at its reserve, whatever ended the run."""
+        with desk_at(root, api, concurrency=2) as desk:
+            fill(desk, 2)
+            api.fail(MESSAGES, "late_drop")
+            api.fail(MESSAGES, status=403, kind="permission_error", text="no", times=50)
+            with pytest.raises(BoundaryError):
+                desk.score()
+                desk.clock.advance(61)
+                desk.score()
+            assert len(api.charges) == 1
+            assert desk.spent()["lost"] >= 1
+            assert cost(api) <= desk.spent()["cost"]
 
     @pytest.mark.parametrize(
         ("order", "reason"),
@@ -281,6 +323,18 @@ class TestBatches:
             assert set(api.paid().values()) == {1}
             assert len(api.charges) == 3
 
+    @pytest.mark.parametrize("ahead_s", [-40_000, 400, 40_000])
+    def test_a_batch_is_found_whatever_our_clock_says(self, root: Path, api: AnthropicApi, ahead_s: int) -> None:
+        """The provider's clock tells when it was made, and ours when it was sent: hours apart they are still one."""
+        with desk_at(root, api, batch_min=2) as desk:
+            desk.clock.step((datetime.now(UTC) - desk.clock.now()).total_seconds() + ahead_s)
+            fill(desk, 3)
+            api.fail(BATCHES, "late_drop")
+            assert desk.score()["held"] == tally.UNSURE
+            desk.clock.advance(GRACE_S + 1)
+            assert desk.score()["scored"] == 3
+            assert set(api.paid().values()) == {1}
+
     def test_a_batch_that_never_arrived_is_sent_anew_after_a_while(self, root: Path, api: AnthropicApi) -> None:
         """As long as it might appear, nothing else is sent."""
         with desk_at(root, api, batch_min=2) as desk:
@@ -336,6 +390,35 @@ class TestBatches:
             assert {state[:2] for state in desk.queue().values()} == {("waiting", 0)}
             desk.score()
             assert desk.score()["scored"] == 3
+
+    def test_results_that_cannot_be_read_stop_nothing_else(self, root: Path, api: AnthropicApi) -> None:
+        """It is told, and asked about again; another batch, and what waits, get their scores meanwhile."""
+        with desk_at(root, api, batch_min=3) as desk:
+            fill(desk, 3)
+            desk.score()
+            with desk.store.read() as reading:
+                (batch,) = reading.open_batches()
+            api.fail(f"GET /v1/messages/batches/{batch.batch_id}/results", "garble", times=2)
+            desk.put("b.jsonl", *[unscored(f"b{n}", output=f"[[score 4]] Other work {n} is done") for n in range(4)])
+            desk.settle()
+            run = Run()
+            counts = desk.score(run)
+            assert (counts["batches"], counts["scored"]) == (1, 0)
+            assert [str(batch.batch_id) in str(error) for error in run.troubles] == [True]
+            assert desk.score()["scored"] == 4
+            assert desk.score()["scored"] == 3
+            assert set(api.paid().values()) == {1}
+
+    def test_a_gateways_404_is_not_the_loss_of_a_batch(self, root: Path, api: AnthropicApi) -> None:
+        """Nothing is booked and nothing sent again: the batch is there when the gateway is."""
+        with desk_at(root, api, batch_min=2) as desk:
+            fill(desk, 3)
+            desk.score()
+            api.fail("GET /v1/messages/batches/", status=404, kind="x", text="<html>nginx</html>")
+            counts = desk.score()
+            assert (counts["in_batches"], counts["retried"], desk.spent()["lost"]) == (3, 0, 0)
+            assert desk.score()["scored"] == 3
+            assert set(api.paid().values()) == {1}
 
     def test_results_that_break_off_are_read_again(self, root: Path, api: AnthropicApi) -> None:
         """What was booked is not booked twice."""

@@ -141,6 +141,12 @@ class World:
         builds = builds or Counted(self.store, self.clock)
         return Trainings(self.store, self.tree, self.clock, self.policy, builds, {"scripted": self.trainer})
 
+    def allow(self, **policy: Any) -> None:
+        """Go on with other settings, as after a restart."""
+        settings: dict[str, Any] = {"min_examples": 1000, "backend": "scripted"} | policy
+        self.policy = TrainingPolicy(**settings)
+        self.trainings = self.other()
+
     def collect(self, count: int, master: str = "security-master") -> None:
         """Put outcomes into the training set, as the collector does."""
         now_us = instants.to_us(self.clock.now())
@@ -269,6 +275,58 @@ class TestWhen:
         assert "1.00 of 1.50 USD are spent" in decision.text
         world.pass_time(9 * 24 * HOUR_S)  # December
         assert isinstance(world.check()[0], Start)
+        world.store.close()
+
+    def test_a_budget_that_shrank_holds_what_was_not_submitted(self, tmp_path: Path) -> None:
+        """What was written down while there was money waits, and says for what; it goes on when there is some again."""
+        world = World(tmp_path)
+        world.collect(1000)
+        world.trainer.errors["submit"] = refusal(retryable=True)
+        assert isinstance(world.check()[0], Start)
+        world.trainer.errors.clear()
+        for budgets in ({"budget_usd": 0.5}, {"budget_month_usd": 0.5}):
+            world.allow(**budgets)
+            world.handle.troubles.clear()
+            world.pass_time(300)
+            assert world.tend() == {"not submitted": 1}
+            assert world.trainer.jobs() == []
+            (told,) = world.handle.troubles
+            assert isinstance(told, BackendError)
+            assert told.retryable
+            assert "1.00 USD" in told.cause
+            assert "fine-tune cancel" in told.hint
+        world.allow()
+        world.pass_time(300)
+        world.tend()
+        assert len(world.trainer.jobs()) == 1
+        world.store.close()
+
+    def test_a_budget_that_shrank_ends_nothing_that_was_submitted(self, tmp_path: Path) -> None:
+        """A job that its backend has, told or found by its token, is looked after whatever the budget says."""
+        world = World(tmp_path)
+        world.collect(1000)
+        world.trainer.errors["submitted"] = refusal(retryable=True)
+        world.check()
+        world.trainer.errors.clear()
+        assert len(world.trainer.jobs()) == 1
+        world.allow(budget_usd=0.0, budget_month_usd=0.0)
+        world.pass_time(2 * HOUR_S)
+        world.tend()
+        assert world.models()
+        world.store.close()
+
+    def test_of_two_that_a_budget_holds_the_first_goes_on(self, tmp_path: Path) -> None:
+        """They do not hold each other: one has room, and is submitted."""
+        world = World(tmp_path, scope="master")
+        world.collect(1000, "security-master")
+        world.collect(1000, "inventory-master")
+        world.trainer.errors["submit"] = refusal(retryable=True)
+        world.check()
+        world.trainer.errors.clear()
+        world.allow(scope="master", budget_month_usd=1.5)
+        world.pass_time(300)
+        world.tend()
+        assert len(world.trainer.jobs()) == 1
         world.store.close()
 
     def test_budget_of_trainings_that_start_together(self, tmp_path: Path) -> None:

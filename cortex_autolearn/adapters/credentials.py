@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cortex_autolearn.adapters import files
+from cortex_autolearn.ports import BoundaryError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,14 +14,15 @@ if TYPE_CHECKING:
 NONE: Final = "none"
 """What stands in a credential where there is none: systemd knows no empty one (``SetCredential=``)."""
 
-_MOST_BYTES: Final = 4_096
+_MOST_BYTES: Final = 65_536
+"""More than any key; a file of profiles, or of one with a session token, takes some thousands."""
 
 
 def credential(environ: Mapping[str, str], name: str) -> str | None:
     """Return the text of a credential, None where there is none.
 
     Raises:
-        BoundaryError: there is one, and it cannot be read.
+        BoundaryError: there is one, and it cannot be read, or is longer than one can be.
     """
     folder = environ.get("CREDENTIALS_DIRECTORY", "")
     if not folder:
@@ -29,9 +31,13 @@ def credential(environ: Mapping[str, str], name: str) -> str | None:
     with files.wrap("read the credential", path):
         try:
             with path.open("rb") as file:
-                found = file.read(_MOST_BYTES)
+                found = file.read(_MOST_BYTES + 1)
         except FileNotFoundError:
             return None
+    if len(found) > _MOST_BYTES:  # cut, it would be another one, or one whose end is missing
+        cause = f"it holds more than {_MOST_BYTES} bytes"
+        hint = "Let it hold the key alone, or only the profile that is used"
+        raise BoundaryError("read the credential", str(path), cause, hint=hint, retryable=False)
     # What is no text cannot be a key; whoever uses it says so without showing it.
     text = found.decode("utf-8", "replace").strip()
     return None if text in {"", NONE} else text

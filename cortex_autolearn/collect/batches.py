@@ -9,27 +9,34 @@ within :data:`GRACE_S`, it was never taken, and its tasks wait again.
 from __future__ import annotations
 
 import os
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from cortex_autolearn.collect import booking
 from cortex_autolearn.model import instants
 from cortex_autolearn.model.judging import OpenBatch
-from cortex_autolearn.ports import JudgeMissingError, JudgeUnsureError
+from cortex_autolearn.ports import (
+    BoundaryError,
+    JudgeAuthError,
+    JudgeBusyError,
+    JudgeMissingError,
+    JudgeUnsureError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
     from cortex_autolearn.collect.needs import ScoringTransaction
     from cortex_autolearn.collect.session import Session
     from cortex_autolearn.model.judgement import Answer, Ask, Refusal
     from cortex_autolearn.model.judging import Sending, Sent
 
-GRACE_S: Final = 600
+GRACE_S: Final = 1_200
 """So long a batch may take to appear in the provider's list."""
 
-_SKEW_S: Final = 300
-"""So much the provider's clock may be behind ours."""
+_SKEW_S: Final = 30 * 86_400
+"""So much the provider's clock may be behind ours, whichever of both is wrong: results are kept no longer. Of how many
+batches that makes, ours is known by its keys."""
 _BOOKED_AT_ONCE: Final = 200
 _NO_RESULT: Final = "the batch ended without a result for it"
 _GONE: Final = "the provider has its batch or its results no more"
@@ -49,6 +56,14 @@ def number_of(key: str, token: str) -> int | None:
     """Return which task of the queue a key stands for; None where it is not of this batch."""
     begin, _, number = key.rpartition("-")
     return int(number) if begin == token and number.isdecimal() else None
+
+
+class _UnclearError(Exception):
+    """What the provider said of one batch cannot be used; the others, and what waits, go on."""
+
+    def __init__(self, error: BoundaryError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class Batches:
@@ -100,7 +115,11 @@ class Batches:
                     found = await self._look_for(found)
                     if found is None:
                         break
-                if await self._take(found):
+                try:
+                    if await self._take(found):
+                        break
+                except _UnclearError as unclear:
+                    self._session.run.trouble(unclear.error)
                     break
                 found = found._replace(batch_id=None)
             is_sure = is_sure and not self._is_unsure(batch.token)
@@ -130,28 +149,28 @@ class Batches:
             return reading.knows_batch(batch_id)
 
     async def _take(self, batch: OpenBatch) -> bool:
-        """Store the results of a batch that has ended; False where it turns out to be another program's."""
+        """Store the results of a batch that has ended; False where it turns out to be another program's.
+
+        Raises:
+            _UnclearError: what it is, or what it has brought, cannot be read.
+        """
         session = self._session
         assert batch.batch_id is not None
         try:
-            state = await session.judge.batch(batch.batch_id)
+            with _about_one():
+                state = await session.judge.batch(batch.batch_id)
             session.run.progress(state.asked - state.counts.get("processing", 0), state.asked)
             if state.state != "ended":
                 return True
             async with aclosing(session.judge.results(batch.batch_id)) as results:
-                portion: list[Answer | Refusal] = []
-                async for result in results:
-                    if number_of(result.key, batch.token) is None:
+                while portion := await _portion(results):
+                    if any(number_of(result.key, batch.token) is None for result in portion):
                         with self._store.write() as transaction:
                             transaction.disown_batch(batch)
                         return False
-                    portion.append(result)
-                    if len(portion) == _BOOKED_AT_ONCE:
-                        self._book(portion, batch)
-                        portion = []
-                        if session.run.is_ending():
-                            return True
-                self._book(portion, batch)
+                    self._book(portion, batch)
+                    if len(portion) == _BOOKED_AT_ONCE and session.run.is_ending():
+                        return True
         except JudgeMissingError as error:
             session.run.trouble(error)
             self._close(batch, "lost")
@@ -189,6 +208,28 @@ class Batches:
             booking.lose(transaction, item, _GONE, terms, self._session.tally)
         else:
             booking.again(transaction, item, _NO_RESULT, terms, self._session.tally)
+
+
+@contextmanager
+def _about_one() -> Iterator[None]:
+    """Set apart what the provider says of one batch from what concerns all that are asked for."""
+    try:
+        yield
+    except (JudgeAuthError, JudgeBusyError, JudgeMissingError):
+        raise
+    except BoundaryError as error:
+        raise _UnclearError(error) from error
+
+
+async def _portion(results: AsyncGenerator[Answer | Refusal, None]) -> list[Answer | Refusal]:
+    """Return the next results, as many as are booked at once; none where there are no more."""
+    found: list[Answer | Refusal] = []
+    with _about_one():
+        async for result in results:
+            found.append(result)
+            if len(found) == _BOOKED_AT_ONCE:
+                break
+    return found
 
 
 def _day_of(batch: OpenBatch) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from cortex_autolearn.ports import Outlet, RunHandle
+from cortex_autolearn.ports import Outlet
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -87,10 +87,3 @@ class ScoringStore(Protocol):
 
     def write(self) -> AbstractContextManager[ScoringTransaction]: ...
     def read(self) -> AbstractContextManager[ScoringReading]: ...
-
-
-class ScoringRun(RunHandle, Protocol):
-    """The run that scoring is part of."""
-
-    def is_ending(self) -> bool:
-        """Tell whether the process is to end, so that nothing new should be begun."""

@@ -2,9 +2,9 @@
 
 What is to be judged waits in a queue of the state. Many waiting tasks go out in batches, which cost half; few are asked
 about one by one. Either way it is noted what is sent, and what it may cost, before it is sent, and each result is
-stored with what it cost as it comes: so nothing that was answered is asked again, and no budget is exceeded. Only what
-was under way in single calls when the process was killed is asked twice, and its first asking is booked at the most it
-can have cost.
+stored with what it cost as it comes: so nothing that was answered is asked again, and no budget is exceeded. Only
+single calls whose answer got lost, by a kill or by a connection that broke, are asked twice, and the first asking is
+booked at the most it can have cost.
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cortex_autolearn.canonical import Readers
-    from cortex_autolearn.collect.needs import ScoringRun, ScoringStore, ScoringTransaction
+    from cortex_autolearn.collect.needs import ScoringStore, ScoringTransaction
     from cortex_autolearn.model.judge_policy import JudgePolicy
     from cortex_autolearn.model.judging import Candidate
     from cortex_autolearn.model.policy import GatePolicy
     from cortex_autolearn.model.rubric import Rubrics
-    from cortex_autolearn.ports import Clock, Files, Judge
+    from cortex_autolearn.ports import Clock, Files, Judge, RunHandle
 
 _CHOSEN_AT_ONCE: Final = 5_000
 _LOST_AT_ONCE: Final = 200
 _LIFE_S: Final = 86_400
 _RETRY_S: Final = 60.0
+_LONGEST_WAIT_S: Final = 3_600.0
+"""So long a busy provider is left alone at most, whatever it says, and however the clock was set meanwhile."""
 _LOST: Final = "its process was killed while it was under way"
 _REFUSED: Final = {"retired": "it is retired", "unknown": "its provider does not know it"}
 
@@ -82,7 +84,7 @@ class Scorer:
         """Whether there is a judge that may be asked."""
         return self._policy.enabled and self._make_judge is not None
 
-    def run(self, run: ScoringRun, *, limit: int | None = None, rescore: bool = False, calibrate: int = 0) -> Tally:
+    def run(self, run: RunHandle, *, limit: int | None = None, rescore: bool = False, calibrate: int = 0) -> Tally:
         """Choose what is to be judged, take in what batches have brought, and send what the budgets allow.
 
         Arguments:
@@ -143,7 +145,7 @@ class Scorer:
             self._under_test(),
         )
 
-    def choose(self, run: ScoringRun, done: Tally) -> None:
+    def choose(self, run: RunHandle, done: Tally) -> None:
         """Put what is to be judged into the queue, of the tasks that came since the last time."""
         under_test = self._under_test()
         rules = score.rules(self._gate, under_test)
@@ -193,13 +195,14 @@ class Scorer:
             return tally.NO_KEY
         with self._store.read() as reading:
             until_us = reading.judge_note("busy").get("until_us", 0)
-        return tally.BUSY if instants.to_us(self._clock.now()) < int(str(until_us)) else ""
+        left_us = int(str(until_us)) - instants.to_us(self._clock.now())
+        return tally.BUSY if 0 < left_us <= _LONGEST_WAIT_S * instants.SECOND_US else ""
 
     def _has_work(self) -> bool:
         with self._store.read() as reading:
             return bool(reading.count_waiting() or reading.open_batches() or reading.sent_alone(1))
 
-    async def _judge_all(self, run: ScoringRun, done: Tally, limit: int | None) -> None:
+    async def _judge_all(self, run: RunHandle, done: Tally, limit: int | None) -> None:
         assert self._make_judge is not None
         judge = self._make_judge()
         asking = self.asking()
@@ -217,7 +220,7 @@ class Scorer:
         except JudgeBusyError as error:
             run.trouble(error)
             done.held = tally.BUSY
-            wait_us = round((error.retry_after_s or _RETRY_S) * instants.SECOND_US)
+            wait_us = round(min(error.retry_after_s or _RETRY_S, _LONGEST_WAIT_S) * instants.SECOND_US)
             with self._store.write() as transaction:
                 transaction.set_judge_note("busy", {"until_us": session.now_us + wait_us})
         finally:

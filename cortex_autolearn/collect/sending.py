@@ -15,7 +15,7 @@ from cortex_autolearn.collect.batches import Batches, key_of, new_token, number_
 from cortex_autolearn.collect.session import budgets
 from cortex_autolearn.model.judgement import Ask
 from cortex_autolearn.model.judging import Sending
-from cortex_autolearn.ports import BoundaryError, JudgeBusyError
+from cortex_autolearn.ports import BoundaryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,7 +126,7 @@ class Sender:
                     current.run.progress(current.tally.sent - len(begun), max(total, current.tally.sent))
         except BoundaryError as error:
             # Where the state refused an answer, that answer is charged, and so may be those that are under way.
-            self._return(begun, is_free=not is_answered and (not isinstance(error, JudgeBusyError) or error.is_free))
+            self._return(begun, is_free=not is_answered and error.is_free)
             raise
         if failures:
             raise failures[0]

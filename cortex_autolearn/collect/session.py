@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cortex_autolearn.collect.asking import Asking
-    from cortex_autolearn.collect.needs import ScoringReading, ScoringRun, ScoringStore, ScoringTransaction
+    from cortex_autolearn.collect.needs import ScoringReading, ScoringStore, ScoringTransaction
     from cortex_autolearn.collect.tally import Tally
     from cortex_autolearn.model.judge_policy import JudgePolicy
-    from cortex_autolearn.ports import Clock, Judge
+    from cortex_autolearn.ports import Clock, Judge, RunHandle
 
 
 def budgets(reading: ScoringReading, policy: JudgePolicy, day: int) -> tuple[Budget, Budget]:
@@ -45,7 +45,7 @@ class Session:
     policy: JudgePolicy
     judge: Judge
     asking: Asking
-    run: ScoringRun
+    run: RunHandle
     tally: Tally
     limit: int | None
 

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 from cortex_autolearn.redact import addresses, assigned, beside, blocks, tokens
 from cortex_autolearn.redact.spans import PLACEHOLDER, PLACEHOLDERS, Span, joined
 
-VERSION: Final = "1"  # changes when what is masked changes
+VERSION: Final = "2"  # changes when what is masked changes
 
 _EMAIL: Final = "email"
 _UNSTABLE: Final = "unstable"
@@ -65,12 +65,6 @@ def redact(text: str) -> Redacted:
     counts = Counter(PLACEHOLDERS.findall(masked))
     counts.subtract(PLACEHOLDERS.findall(text))
     return Redacted(masked, {rule: counts[rule] for rule in RULES if counts[rule] > 0})
-
-
-def is_only_secrets(redacted: Redacted) -> bool:
-    """Whether secrets were all there was: nothing is left to read but placeholders, punctuation and blanks."""
-    rest, masked = PLACEHOLDERS.subn("", redacted.text)
-    return masked > 0 and not any(map(str.isalnum, rest))
 
 
 def _found(text: str) -> list[Span]:

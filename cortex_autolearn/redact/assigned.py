@@ -1,8 +1,9 @@
 """Secrets that tell by their name: password=…, "api_key": "…", --token …, <secret>…</secret>, "the password is …".
 
 Only the value is masked, so that the text can still be understood. A name is one of the words below, with anything
-before it that makes a name (db_password, SLACK_BOT_TOKEN, clientSecret). What a value must be like is told by `values`,
-where a string ends by `quotes`.
+before it that makes a name (db_password, SLACK_BOT_TOKEN, clientSecret). Name and value may also be two fields side by
+side ({"name": "DB_PASSWORD", "value": "…"}) or two arguments (["--token", "…"], getenv("API_KEY", "…")). What a value
+must be like is told by `values`, where a string ends by `quotes`.
 """
 
 import re
@@ -18,6 +19,7 @@ RULES: Final = ("assignment",)  # and "authorization", of `addresses`
 
 _SHORTEST: Final = 6  # letters of a word that is a secret only by its place
 _SHORTEST_PASSWORD: Final = 4
+_NEAR_STATEMENT: Final = 160  # characters between the beginning of a statement and its password
 # What a key is called that is secret: a primary, public or cache key is not.
 _KEYS: Final = tuple(
     """
@@ -45,6 +47,14 @@ class _Shapes(NamedTuple):
     query: re.Pattern[str]
     first: re.Pattern[str]
     algorithm: re.Pattern[str]
+    # A name that stands as the value of one field, and the secret as that of the next.
+    named: re.Pattern[str]
+    value: re.Pattern[str]
+    fetched: re.Pattern[str]
+    environment: re.Pattern[str]
+    # Statements of SQL: WITH PASSWORD '…', IDENTIFIED BY '…'.
+    statement: re.Pattern[str]
+    identified: re.Pattern[str]
 
 
 @cache
@@ -59,6 +69,7 @@ def _compiled() -> _Shapes:
         ),
         assign=re.compile(
             r"(?P<key>\\{0,64}[\"'`]|&quot;|&\#3[49];|\\{1,64}u002[27])?\]?"
+            r"(?:(?:\*{1,3}|__)(?=[ \t]{0,2}:))?"  # the end of bold type, or behind the colon: **Password:** …
             r"(?:"
             r"(?:[ \t]{0,2}:[ \t]{0,2}[A-Za-z][\w.\[\]| ]{0,40}(?==))?"  # an annotation: token: str = …
             r"[ \t]{0,32}(?P<sign>=>|={1,3}|!==?|:=|->|:|%3[dDaA])"
@@ -66,7 +77,8 @@ def _compiled() -> _Shapes:
             r"|(?P<flag>)(?=[ \t]{1,4}[^\s=:-])"
             r"|(?P<call>\((?=[\"']))"
             r"|(?P<open>>)"
-            r")[ \t]{0,32}"
+            r"|(?P<second>,(?=[ \t\r\n]{0,40}\\{0,64}[\"']))"
+            r")(?:\*\*(?=[ \t\"'`]))?(?:(?<=,)[ \t\r\n]{0,40}|[ \t]{0,32})"
             r"(?P<list>\[\s{0,40})?"
             rf"(?:(?:[bBfFrRuU@$]{{1,2}}(?=[\"']))?(?P<quote>{QUOTE}))?"
         ),
@@ -82,6 +94,21 @@ def _compiled() -> _Shapes:
         query=re.compile(r"[?&][\w.-]{0,58}\Z"),
         first=re.compile(r"(?:\A|\n|\\n)[\s\w\"'*>-]{0,58}\Z"),
         algorithm=re.compile(r"(?:sha|md|base|utf|aes|rsa|bcrypt|argon|pbkdf|scrypt|x|v)-?[0-9]", re.IGNORECASE),
+        named=re.compile(
+            r"(?:[nN]ame|[kK]ey|id)(?:\\{0,64}[\"'])?[ \t]{0,4}[:=][ \t]{0,4}(?:\\{0,64}[\"'])?[\w.-]{0,40}\Z"
+        ),
+        value=re.compile(
+            r"(?:\\{0,64}+[\"'])?+[ \t]{0,8},?(?:[ \t\r\n]|\\{1,64}+[nrt]){0,40}+(?:\\{0,64}+[\"'])?+[vV]alue"
+            r"(?=(?:\\{0,64}+[\"'])?+[ \t]{0,4}[:=])"
+        ),
+        fetched=re.compile(
+            r"(?:getenv|environ\.get|fetch|setenv|putenv|define)\(\s{0,4}\\{0,64}[\"'][\w.-]{0,36}\Z", re.IGNORECASE
+        ),
+        environment=re.compile(r"(?:\A|\n|\\n|&&)[ \t]{0,8}(?:(?:RUN )?(?:ENV|ARG)|setx|set -g?x)[ \t]{1,4}\w{0,36}\Z"),
+        statement=re.compile(r"\b(?:with|encrypted)[ \t]{1,4}\Z", re.IGNORECASE),
+        identified=re.compile(
+            rf"identified[ \t]{{1,4}}(?:with[ \t]{{1,4}}\S{{1,40}}[ \t]{{1,4}})?by[ \t]{{1,4}}(?P<quote>{QUOTE})"
+        ),
     )
 
 
@@ -130,7 +157,7 @@ def spans(text: str, low: str) -> Iterator[Span]:
         name = shapes.name.match(low, hit.start())
         if name is None or not _is_name(text, low, hit.start()):
             continue
-        sign = shapes.assign.match(text, name.end())
+        sign = shapes.assign.match(text, _name_end(text, shapes, name))
         if sign is None or _in_placeholder(text, hit.start()):
             continue
         site = _Site(text, shapes, name, sign, text[name.start() : name.end()])
@@ -140,6 +167,30 @@ def spans(text: str, low: str) -> Iterator[Span]:
         for start, end in _values(site):
             yield Span(start, end, rule, quote)
             done = end
+    yield from _identified(text, low, shapes)
+
+
+def _name_end(text: str, shapes: _Shapes, name: re.Match[str]) -> int:
+    """Where a name ends: behind the word "value", where the name is the value of the field before that."""
+    value = shapes.value.match(text, name.end())
+    if value is None or shapes.named.search(text, max(0, name.start() - 60), name.start()) is None:
+        return name.end()
+    return value.end()
+
+
+def _identified(text: str, low: str, shapes: _Shapes) -> Iterator[Span]:
+    """What a user of a database is identified by: there the password has no name."""
+    at = low.find("identified")
+    while at >= 0:
+        found = shapes.identified.match(low, at)
+        before = low[max(0, at - _NEAR_STATEMENT) : at]
+        # In small letters it may be prose: a row that is identified by 'id'.
+        if found is not None and (text[at].isupper() or "create user" in before or "alter user" in before):
+            start = found.end()
+            end = quoted_end(text, start, found["quote"])
+            if end is not None and is_secret(text[start:end], password=True, quoted=True):
+                yield Span(start, end, "assignment")
+        at = low.find("identified", at + 1)
 
 
 def _is_name(text: str, low: str, start: int) -> bool:
@@ -163,12 +214,22 @@ def _values(site: _Site) -> Iterator[tuple[int, int]]:
     sign = site.sign
     if sign["open"] is not None:
         yield from _element(site)
-    elif sign["flag"] is not None and not site.follows(site.shapes.option):
+    elif (sign["flag"] is not None or sign["second"] is not None) and not _is_argument(site):
         return
     elif sign["quote"] is not None:
         yield from _strings(site)
     elif sign["list"] is None and sign["call"] is None:
         yield from _header(site) if site.name["header"] is not None else _unquoted(site)
+
+
+def _is_argument(site: _Site) -> bool:
+    """Whether what comes next, with nothing but a blank or a comma between, is the name's value."""
+    shapes, sign = site.shapes, site.sign
+    if site.follows(shapes.option):
+        return sign["flag"] is not None or sign["key"] is not None
+    if sign["second"] is not None:
+        return sign["key"] is not None and site.follows(shapes.fetched)
+    return site.follows(shapes.environment) or (sign["quote"] is not None and site.follows(shapes.statement))
 
 
 def _element(site: _Site) -> Iterator[tuple[int, int]]:
@@ -200,9 +261,10 @@ def _is_held(site: _Site, value: str) -> bool:
     """Whether the string is the secret of that name."""
     if value.lower() == site.word.lower():
         return False
-    if site.sign["call"] is not None or site.sign["verb"] is not None:
-        # A call may ask for a secret by its name, and a sentence may quote anything: only what looks like one.
-        return is_secret(value, password=False, quoted=False)
+    if site.sign["call"] is not None or site.sign["verb"] is not None or site.sign["second"] is not None:
+        # A call may ask for a secret by its name, what stands beside an option may be its help, and a sentence may
+        # quote anything: only what looks like one.
+        return not value.startswith("-") and is_secret(value, password=False, quoted=False)
     return is_secret(value, password=site.password, quoted=True)
 
 

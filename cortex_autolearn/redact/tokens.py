@@ -52,6 +52,15 @@ _AT_EDGE: Final = (
             r"|fw_[A-Za-z0-9]{20,}|tgp_v1_[A-Za-z0-9_-]{32,}|lsv2_(?:pt|sk)_[0-9a-f]{32}"
         ),
     ),
+    # Those of a known length end where their stretch ends: one digest more in a longer name is no key.
+    (
+        "model-provider",
+        (
+            r"tvly-(?:(?:dev|prod)-(?:[A-Za-z0-9]{4,8}-)?)?[A-Za-z0-9]{24,}|pcsk_[A-Za-z0-9]{4,8}_[A-Za-z0-9]{40,}"
+            r"|jina_(?:[A-Za-z0-9]{40,}|[0-9a-f]{32}[A-Za-z0-9_-]{20,})|csk-[a-z0-9]{40,}|fc-[0-9a-f]{32}\Z|e2b_[0-9a-f]{40}\Z"
+            r"|sk_[0-9a-f]{48}\Z|rpa_[A-Za-z0-9]{40,}|sk-lf-[0-9a-f]{8}-[0-9a-f-]{27}\Z|wandb_v1_[A-Za-z0-9_]{60,}"
+        ),
+    ),
     ("hugging-face", r"(?:hf|api_org)_[A-Za-z0-9]{30,}"),
     ("aws", r"(?:A3T[A-Z0-9]|ABIA|ACCA|AKIA|ASIA)[A-Z0-9]{16}|bedrock-api-key-[A-Za-z0-9]{16,}"),
     ("google", r"AIza[A-Za-z0-9_-]{35,}|GOCSPX-[A-Za-z0-9_-]{24,}"),
@@ -70,6 +79,18 @@ _AT_EDGE: Final = (
             r"|dckr_(?:pat|oat)_[A-Za-z0-9_-]{20,}|rubygems_[0-9a-f]{48}|CCIPAT_[A-Za-z0-9_]{30,}|HRKU-[A-Za-z0-9_-]{36,}"
             r"|nfp_[A-Za-z0-9]{36,}|tskey-[a-z]{3,8}-[A-Za-z0-9-]{16,}|fm2_[A-Za-z0-9]{20,}|oy2[a-z0-9]{43}"
             r"|ph[cx]_[A-Za-z0-9]{40,}"
+        ),
+    ),
+    (
+        "developer-service",
+        (
+            r"vc[piark]_[A-Za-z0-9]{50,}|re_(?=[A-Za-z_]{0,32}[0-9])[A-Za-z0-9]{8}_[A-Za-z0-9]{20,}"
+            r"|x(?:keys|smtps)ib-[0-9a-f]{64}-[A-Za-z0-9]{16}\Z|lin_oauth_[0-9a-f]{64}\Z|bkua_[0-9a-f]{40}\Z"
+            r"|sq[pua]_[0-9a-f]{40}\Z|pul-[0-9a-f]{40}\Z|pat-(?:na|eu|ap)[0-9]-[0-9a-f]{8}-[0-9a-f-]{27}\Z"
+            r"|sgp_(?:[0-9a-zA-Z]{5,16}_)?[0-9a-f]{40}\Z|ops_eyJ[A-Za-z0-9_-]{200,}|pnu_[A-Za-z0-9]{36}\Z|rdme_[a-z0-9]{70}\Z"
+            r"|shippo_(?:live|test)_[0-9a-f]{40}\Z|EZ[AT]K[A-Za-z0-9]{54}\Z|LTAI[A-Za-z0-9]{20}\Z|fo1_[A-Za-z0-9_-]{43}\Z"
+            # Meta's and Square's. In base64 of other things zeros follow, or the stretch is a later piece of it.
+            r"|EAA(?<![+/]EAA)(?!AAA)(?=[A-Za-z_-]{0,55}[0-9])[A-Za-z0-9_-]{55,}"
         ),
     ),
 )
@@ -91,6 +112,9 @@ _BEFORE_DOT: Final = {
     "dp.st.": "developer-service",
     "dp.sa.": "developer-service",
     "dp.ct.": "developer-service",
+    "dp.scim.": "developer-service",
+    "dp.audit.": "developer-service",
+    "dt0c01.": "developer-service",
     "atlasv1.": "developer-service",
 }
 
@@ -130,6 +154,19 @@ _ROUTABLE: Final = re.compile(r"(?:\.[0-9a-z]{2}\.[0-9a-z]{7,12})?")  # the end 
 _IN_BASE64: Final = frozenset(("aws", "private-key"))
 _BOT: Final = re.compile(r"(?<![0-9])[0-9]{8,10}:\Z")
 _AIRTABLE: Final = re.compile(r"pat[A-Za-z0-9]{14}\.\Z")
+# What stands before the long part of others: Doppler's token of a configuration, and Google's keys and refresh tokens.
+_DOPPLER: Final = re.compile(r"dp\.st\.[a-z0-9_-]{1,40}\.\Z")
+# They begin a word; the letters before may be the end of what `_edges` tells of.
+_BEGINS: Final = (
+    r"(?:(?<![A-Za-z0-9_./-])|(?<=\\[nrtbf])|(?<=\\u00[0-9a-fA-F]{2})|(?<=%[0-9a-fA-F]{2})|(?<=[\[;][0-9]m)"
+    r"|(?<=[\[;][0-9]{2}m))"
+)
+_GOOGLE_KEY: Final = re.compile(_BEGINS + r"AQ\.\Z")
+_GOOGLE_REFRESH: Final = re.compile(_BEGINS + r"1(?:\\{0,64}/){2}\Z")
+_ESCAPE: Final = re.compile(r"(?<=\\)(?:u00[0-9a-fA-F]{2}|[nrtbf])|(?<=%)[0-9a-fA-F]{2}|(?<=[\[;])[0-9]{1,2}m")
+_LONG_PART: Final = 40
+_AZURE: Final = "JQQJ99"  # stands in the middle of its newer keys
+_AROUND_AZURE: Final = 20
 
 
 class _Shapes(NamedTuple):
@@ -164,8 +201,15 @@ def spans(text: str) -> Iterator[Span]:
                 yield _token(text, found, _AT_EDGE[(found.lastindex or 1) - 1][0], end)
             if dotted and (found := shapes.dotted.match(text, at)) is not None:
                 yield Span(*found.span(), _DOTTED[(found.lastindex or 1) - 1][0])
-        if start and text[start - 1] in ".:":
-            yield from _after_mark(text, start, end)
+        if text.find(_AZURE, start + _AROUND_AZURE, end - _AROUND_AZURE) >= 0:
+            yield Span(_after(_ESCAPE, text, start), end, "azure")
+        mark = text[start - 1 : start]
+        if mark in _AFTER:
+            yield from _AFTER[mark](text, start, end)
+    yield from _hooks(text, shapes)
+
+
+def _hooks(text: str, shapes: _Shapes) -> Iterator[Span]:
     for (rule, anchor, _), shape in zip(_HOOKS, shapes.hooks, strict=True):
         if anchor in text:
             for found in shape.finditer(text):
@@ -202,18 +246,32 @@ def _after(shape: re.Pattern[str], text: str, at: int) -> int:
     return at if found is None else found.end()
 
 
-def _after_mark(text: str, start: int, end: int) -> Iterator[Span]:
-    """A token that holds a dot or a colon before its stretch."""
-    if text[start - 1] == ":":
-        # A bot's number, a colon, 35 characters, of which the first two are A.
-        bot = _BOT.search(text, max(0, start - 12), start)
-        if bot is not None and (end - start == 35 or (end - start > 35 and text.startswith("AA", start))):
-            yield Span(bot.start(), end, "telegram")
-        return
+def _after_slash(text: str, start: int, end: int) -> Iterator[Span]:
+    """Google's refresh tokens: 1//0…."""
+    refresh = _GOOGLE_REFRESH.search(text, max(0, start - 136), start) if text[start] == "0" else None
+    if refresh is not None and end - start > _LONG_PART:
+        yield Span(refresh.start(), end, "google")
+
+
+def _after_colon(text: str, start: int, end: int) -> Iterator[Span]:
+    """A bot's number, a colon, 35 characters, of which the first two are A."""
+    bot = _BOT.search(text, max(0, start - 12), start)
+    if bot is not None and (end - start == 35 or (end - start > 35 and text.startswith("AA", start))):
+        yield Span(bot.start(), end, "telegram")
+
+
+def _after_dot(text: str, start: int, end: int) -> Iterator[Span]:
+    """A token that holds a dot before its stretch."""
     for prefix, rule in _BEFORE_DOT.items():
         if text.endswith(prefix, 0, start):
             yield Span(start - len(prefix), _after(_AFTER_DOT, text, start), rule)
             return
-    airtable = _AIRTABLE.search(text, max(0, start - 18), start) if end - start == 64 else None
-    if airtable is not None:
-        yield Span(airtable.start(), end, "airtable")
+    if end - start == 64 and (found := _AIRTABLE.search(text, max(0, start - 18), start)) is not None:
+        yield Span(found.start(), end, "airtable")
+    elif end - start >= _LONG_PART and any(map(str.isdigit, text[start:end])):
+        for shape, rule in ((_DOPPLER, "developer-service"), (_GOOGLE_KEY, "google")):
+            if (found := shape.search(text, max(0, start - 56), start)) is not None:
+                yield Span(found.start(), end, rule)
+
+
+_AFTER: Final = {"/": _after_slash, ":": _after_colon, ".": _after_dot}

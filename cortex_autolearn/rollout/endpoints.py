@@ -31,6 +31,8 @@ LOOK_S: Final = 3_600
 """What is ready, or could not be had for a model that serves, is asked about this often."""
 DEADLINE_S: Final = 86_400
 """An endpoint that is not ready after so long is given up."""
+TELL_S: Final = 86_400
+"""The same trouble with an endpoint is told again after so long."""
 
 _REJECTED: Final = frozenset({"roll_back", "retire"})
 """How tests end whose model was worse."""
@@ -49,6 +51,7 @@ class Endpoints:
         self._store = store
         self._clock = clock
         self._trainers = trainers
+        self._told: dict[int, tuple[str, float]] = {}  # by endpoint: the trouble that was told last, and when
 
     def tend(self, run: RunHandle, routed: Collection[str] = ()) -> bool:
         """Bring every endpoint as far as its backend is; tell whether anything changed.
@@ -68,9 +71,20 @@ class Endpoints:
                 elif row.model_id not in routed:
                     changed |= self._end(row, models[row.model_id])
             except BoundaryError as error:
-                run.trouble(error)
+                self._tell(row, error, run)
                 self._note_trouble(row, error, is_wanted=row.model_id in wanted)
+        standing = {row.number for row in rows}
+        self._told = {number: told for number, told in self._told.items() if number in standing}
         return changed
+
+    def _tell(self, row: EndpointRow, error: BoundaryError, run: RunHandle) -> None:
+        """Tell of what hinders an endpoint: when it is another thing than before, and once a day while it stays."""
+        now_s = self._clock.monotonic()
+        said, at_s = self._told.get(row.number, ("", 0.0))
+        if said == str(error) and now_s - at_s < TELL_S:
+            return
+        run.trouble(BackendError.of(error))  # whoever refuses, it is no input of ours
+        self._told[row.number] = (str(error), now_s)
 
     def wait(self, reading: RolloutReading) -> bool:
         """Tell whether there is anything to ask a backend for now."""

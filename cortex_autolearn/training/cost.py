@@ -1,18 +1,23 @@
-"""What examples measure in tokens, and what a training of them costs.
+"""What examples measure in tokens, what a training of them costs, and what trainings have cost.
 
-Pure, and an estimate: providers publish no tokenizer of their present models. Prices come from the settings
+Pure, and mostly an estimate: providers publish no tokenizer of their present models. Prices come from the settings
 (``model.training_policy.price_table``); what is unknown stays None, and so does every sum it enters.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cortex_autolearn.model import instants
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from cortex_autolearn.model.training_jobs import Price
+    from cortex_autolearn.model.trainings import Training
 
 TOKENS_PER_MESSAGE: Final = 4
 """What marks the beginning, the end and the role of one message."""
@@ -109,16 +114,6 @@ def cost(price: Price | None, *, train_tokens: int, epochs: int, added_cached: i
     )
 
 
-def until(months: float, costs: Cost, *, tasks_per_month: float = 0.0, hours_per_month: float = 730.0) -> float | None:
-    """Return what a model costs with its training and some months of life; None when any part of it is unknown."""
-    monthly = _sum(
-        costs.storage_per_month,
-        None if costs.serving_per_hour is None else costs.serving_per_hour * hours_per_month,
-        None if costs.added_per_task is None else costs.added_per_task * tasks_per_month,
-    )
-    return None if monthly is None else _sum(costs.training, monthly * months)
-
-
 def _usd(count: int, usd_per_mtok: float | None) -> float | None:
     if not count:
         return 0.0  # nothing costs nothing, whatever the price
@@ -132,3 +127,26 @@ def _sum(*parts: float | None) -> float | None:
 
 def _count(data: bytes, kind: bytes) -> int:
     return len(data) - len(data.translate(None, kind))
+
+
+def spent_in_month(trainings: Iterable[Training], now: datetime) -> float:
+    """Return what the trainings of this month (UTC) cost, those included that are about to be submitted."""
+    begins_us = instants.to_us(now.replace(day=1, hour=0, minute=0, second=0, microsecond=0))
+    costs = 0.0
+    for training in trainings:
+        will_be = training.submitted_us is None and training.ended_us is None
+        if will_be or (training.submitted_us or 0) >= begins_us:
+            costs += _cost_usd(training)
+    return costs
+
+
+def _cost_usd(training: Training) -> float:
+    """Return what a training cost, as its backend counted it; as it was estimated where it did not, or not yet.
+
+    While it is under way, what was counted may be a part: the month's budget is kept by whichever is more.
+    """
+    estimated = training.estimate.training_usd or 0.0
+    counted = None if training.seen is None else training.seen.metrics.get("training_usd")
+    if not isinstance(counted, int | float) or not 0 <= counted < math.inf:
+        return estimated
+    return counted if training.ended_us is not None else max(counted, estimated)

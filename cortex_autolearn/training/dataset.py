@@ -8,9 +8,10 @@ The rules, in the order in which they apply; the first that speaks against an ou
 1. Text. An outcome whose text is lost or unreadable, or does not say what was asked, makes no example; neither does one
    whose question or answer is nothing but what was masked, or that is longer than a limit.
 2. Held out. What was in a validation split once is never trained on: not the task, and not its input in another task.
-3. Duplicates. Of equal normalised inputs, and of near ones, one stays: validation goes before training, the newest
-   before older ones. So no input of the training split is that of a validation example, or near to one. Neither is one
-   kept that is so much like so many others that nobody can say in time.
+3. Duplicates. Of equal normalised inputs (equal as they are, or as they are sent), and of near ones, one stays:
+   validation goes before training, the newest before older ones. So no input of the training split is that of a
+   validation example, or near to one. Neither is one kept that is so much like so many others that nobody can say in
+   time.
 4. Share. In the training split no master, and no task type, has more than ``max_share`` of the examples. A master that
    has more loses the oldest of the task types it has most of, and a type those of its masters, until it holds for the
    set as it then is: so what is rare stays. Of g that are left one may always have 1/g, as less could not hold. (Tasks
@@ -182,13 +183,15 @@ def select(
     kept: dict[DatasetSplit, list[int]] = {"train": [], "validation": []}
     dropped: list[Dropped] = []
     first: dict[bytes, int] = {}
+    first_plain: dict[bytes, int] = {}  # masking may tell equal inputs apart: a name in capitals tells of a secret
     for done, number in enumerate(order):
         one = candidates[number]
-        same = first.get(one.masked)
+        same = first.get(one.masked, first_plain.get(one.plain))
         if same is None and not one.is_validation and _is_held_out(one, held_out):
             dropped.append(Dropped(one.task_id, one.is_validation, HELD_OUT))
             continue
         first.setdefault(one.masked, number)
+        first_plain.setdefault(one.plain, number)
         other = near(number) if same is None else same
         if other is None:
             kept["validation" if one.is_validation else "train"].append(number)

@@ -7,7 +7,6 @@ any line leaves one job, and one model. What a person asks for goes the same way
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
@@ -21,6 +20,7 @@ from cortex_autolearn.model.training_jobs import (
 )
 from cortex_autolearn.model.trainings import Training
 from cortex_autolearn.ports import BackendError, BoundaryError
+from cortex_autolearn.training import cost
 from cortex_autolearn.training.build import NothingToBuildError
 from cortex_autolearn.training.plan import (
     Abandon,
@@ -295,13 +295,7 @@ class Trainings:
 
     def _spent_of(self, trainings: Sequence[Training]) -> float:
         """Return what the trainings of this month cost, those included that are about to be submitted."""
-        begins_us = instants.to_us(self._clock.now().replace(day=1, hour=0, minute=0, second=0, microsecond=0))
-        costs = 0.0
-        for training in trainings:
-            will_be = training.submitted_us is None and training.ended_us is None
-            if will_be or (training.submitted_us or 0) >= begins_us:
-                costs += _cost_usd(training)
-        return costs
+        return cost.spent_in_month(trainings, self._clock.now())
 
     def _free_id(self, reading: TrainingReading) -> str:
         """Return a model id that neither the state nor the models folder knows."""
@@ -313,18 +307,6 @@ class Trainings:
 
     def _now_us(self) -> int:
         return instants.to_us(self._clock.now())
-
-
-def _cost_usd(training: Training) -> float:
-    """Return what a training cost, as its backend counted it; as it was estimated where it did not, or not yet.
-
-    While it is under way, what was counted may be a part: the month's budget is kept by whichever is more.
-    """
-    estimated = training.estimate.training_usd or 0.0
-    counted = None if training.seen is None else training.seen.metrics.get("training_usd")
-    if not isinstance(counted, int | float) or not 0 <= counted < math.inf:
-        return estimated
-    return counted if training.ended_us is not None else max(counted, estimated)
 
 
 def progress_of(reading: TrainingReading, policy: TrainingPolicy) -> dict[str, Progress]:

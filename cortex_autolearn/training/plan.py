@@ -240,18 +240,22 @@ def _of_built(facts: Facts, built: Built, bars: Bars, progress: Progress, *, is_
 
 
 def _of_budget(facts: Facts, cost_usd: float | None, bars: Bars, progress: Progress) -> Wait | None:
+    found = beyond_budget(cost_usd, facts.spent_month_usd, bars)
+    return None if found is None else Wait(facts.scope, *found, progress)
+
+
+def beyond_budget(cost_usd: float | None, spent_month_usd: float, bars: Bars) -> tuple[Reason, str] | None:
+    """Return why a training is not to be paid for, as a reason and in words; None where it may be."""
     if cost_usd is None:
-        text = "what the training costs is unknown, and there is a budget to keep"
-        return Wait(facts.scope, "price_unknown", text, progress)
+        return "price_unknown", "what the training costs is unknown, and there is a budget to keep"
     if cost_usd > bars.budget_usd:
-        text = f"the training costs {cost_usd:.2f} USD, and one may cost {bars.budget_usd:.2f} USD"
-        return Wait(facts.scope, "budget_exhausted", text, progress)
-    if facts.spent_month_usd + cost_usd > bars.budget_month_usd:
+        return "budget_exhausted", f"the training costs {cost_usd:.2f} USD, and one may cost {bars.budget_usd:.2f} USD"
+    if spent_month_usd + cost_usd > bars.budget_month_usd:
         text = (
-            f"the training costs {cost_usd:.2f} USD, and {facts.spent_month_usd:.2f} of "
+            f"the training costs {cost_usd:.2f} USD, and {spent_month_usd:.2f} of "
             f"{bars.budget_month_usd:.2f} USD are spent this month"
         )
-        return Wait(facts.scope, "budget_exhausted", text, progress)
+        return "budget_exhausted", text
     return None
 
 

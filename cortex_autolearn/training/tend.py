@@ -1,7 +1,8 @@
 """Looks after trainings that are under way: submits them, asks how far they are, ends them, and tells of it.
 
 Each look asks the backend first and then commits what it said with the events of what is new, so that a kill between
-the two costs one more question. A training that was written down and not submitted is looked for by its token.
+the two costs one more question. A training that was written down and not submitted is looked for by its token; where
+its backend has none, the budgets are asked again before it is submitted, as the settings may have changed meanwhile.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.training_jobs import JobState, RemoteJob
 from cortex_autolearn.model.trainings import Model, Training
 from cortex_autolearn.ports import BackendError, BoundaryError
-from cortex_autolearn.training.plan import Abandon, Bars, Facts, Tried, decide
+from cortex_autolearn.training import cost
+from cortex_autolearn.training.plan import Abandon, Bars, Facts, Tried, beyond_budget, decide
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cortex_autolearn.ports import Clock, Files, RunHandle, Trainer, TrainingStore, TrainingTransaction
 
@@ -108,11 +110,13 @@ class Tender:
             )
         while True:
             before = training.seen
-            training = self._record(training, _ask(training, trainer), is_working=trainer.trains_here)
+            found = _ask(training, trainer, self._check_budgets)
+            training = self._record(training, found, is_working=trainer.trains_here)
             # Asked first: after days without an answer it may be late and done.
             if training.ending is None and training.ended_us is None and _is_late(training, self._bars, self._now_us()):
                 training = self._note(training.model_id, ending="deadline")
-                training = self._record(training, _ask(training, trainer), is_working=trainer.trains_here)
+                found = _ask(training, trainer, self._check_budgets)
+                training = self._record(training, found, is_working=trainer.trains_here)
             if training.ended_us is not None:
                 return training.state
             if before is not None and not trainer.trains_here:
@@ -123,6 +127,26 @@ class Tender:
                 return self._note(training.model_id, polled_us=self._now_us()).state
             if run.is_ending():
                 return training.state
+
+    def _check_budgets(self, training: Training) -> None:
+        """Make sure that there is money for a training that is about to be submitted.
+
+        Raises:
+            BackendError: there is none; it waits for it.
+        """
+        with self._store.read() as reading:
+            trainings = reading.trainings()
+        # Of others that wait to be submitted those count that were asked for before: else two would hold each other.
+        first = [one.model_id for one in trainings].index(training.model_id)
+        before = [one for at, one in enumerate(trainings) if at < first or one.submitted_us is not None]
+        spent_usd = cost.spent_in_month(before, self._clock.now())
+        found = beyond_budget(training.estimate.training_usd, spent_usd, self._bars)
+        if found is not None:
+            hint = (
+                "Raise training.budget_usd or training.budget_month_usd, wait for the next month, "
+                f"or end it with: fine-tune cancel {training.model_id}"
+            )
+            raise BackendError("submit", f"the training of {training.model_id}", found[1], hint=hint, retryable=True)
 
     def _record(self, before: Training, found: RemoteJob | None, *, is_working: bool) -> Training:
         """Store what the backend told, with the events of what is new, and the model if it made one.
@@ -191,10 +215,11 @@ class Tender:
         return instants.to_us(self._clock.now())
 
 
-def _ask(training: Training, trainer: Trainer) -> RemoteJob | None:
+def _ask(training: Training, trainer: Trainer, check: Callable[[Training], None]) -> RemoteJob | None:
     """Ask the backend for a training's job, submitting or ending it as it is to be; None: it never came to be."""
     found = _find(training, trainer)
     if found is None and training.ending is None:
+        check(training)
         found = _submit(training, trainer)
     elif found is None:
         # Where a backend sends data ahead of the job, some may be there without one.

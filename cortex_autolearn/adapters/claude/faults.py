@@ -71,7 +71,7 @@ def error(fault: Fault, operation: str, subject: str) -> BoundaryError:
         if _UNTRUSTED in cause:
             return JudgeBusyError(operation, subject, cause, retry_after_s=None, hint=_UNTRUSTED_HINT)
         return JudgeBusyError(operation, subject, cause, retry_after_s=fault.retry_after_s)
-    if fault.status == 404:
+    if fault.status == 404 and fault.kind == "not_found_error":  # else it is the word of a proxy in between
         hint = "Check the name of the model (judge.model), the key's workspace and ANTHROPIC_BASE_URL"
         return JudgeMissingError(operation, subject, cause, hint=hint)
     hint = "Check ANTHROPIC_BASE_URL if it is set; else report this with the log lines around it"

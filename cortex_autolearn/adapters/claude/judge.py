@@ -23,7 +23,7 @@ from cortex_autolearn.model.judgement import (
     ModelLife,
     Refusal,
 )
-from cortex_autolearn.ports import BoundaryError, JudgeBusyError, JudgeMissingError, JudgeUnsureError
+from cortex_autolearn.ports import BoundaryError, JudgeMissingError, JudgeUnsureError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
@@ -89,7 +89,8 @@ class ClaudeJudge:
     async def ask(self, asks: Iterable[Ask], *, model: str, concurrency: int) -> AsyncGenerator[Answer | Refusal, None]:
         """Put questions one by one, at most :data:`MAX_CONCURRENCY` at a time.
 
-        A connection that breaks is tried again like a busy provider; what it may have cost nobody can tell.
+        What was sent and not answered, as the connection broke or took too long, is not sent again: it may have been
+        charged, and whoever asks has put aside what one asking costs. It ends the asking, like a provider that is busy.
         """
         run = Run(self._patience)
         effort = await self._effort_for(model)
@@ -117,7 +118,7 @@ class ClaudeJudge:
             for task in under_way:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
-        if isinstance(failure, JudgeBusyError):
+        if isinstance(failure, BoundaryError):
             failure.is_free = not run.lost
         if failure is not None:
             raise failure
@@ -134,7 +135,9 @@ class ClaudeJudge:
             reason = f"it takes {len(body)} of at most {MAX_ASK_BYTES} bytes"
             return Refusal(ask.key, "too_large", reason, None, None, retryable=False)
         try:
-            reply = await run.patiently(lambda: self._line.send("POST", "/v1/messages", body, read_s=self._read_s))
+            reply = await run.patiently(
+                lambda: self._line.send("POST", "/v1/messages", body, read_s=self._read_s), is_paid=True
+            )
         except Fault as fault:
             return faults.refusal(ask.key, fault) or faults.error(fault, "ask the judge", model)
         except BoundaryError as error:

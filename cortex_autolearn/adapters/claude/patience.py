@@ -43,8 +43,12 @@ class Run:
         self.stopped = asyncio.Event()
         self.lost = False
 
-    async def patiently(self, attempt: Callable[[], Awaitable[_Made]]) -> _Made:
+    async def patiently(self, attempt: Callable[[], Awaitable[_Made]], *, is_paid: bool = False) -> _Made:
         """Make a request, again where that may help.
+
+        Arguments:
+            attempt: makes it once.
+            is_paid: its answer costs money: where one got lost, no other is asked for.
 
         Raises:
             Fault: that of the last try.
@@ -61,10 +65,11 @@ class Run:
                 tries += 1
                 return await attempt()
             except Fault as fault:
-                lost = lost or (fault.sent and fault.status is None)
+                is_lost = fault.sent and fault.status is None
+                lost = lost or is_lost
                 wait = self._backoff(fault, tries)
                 over = tries >= self._patience.tries or clock() + wait - begun > self._patience.total_s
-                over = over or self.stopped.is_set() or not faults.may_pass(fault)
+                over = over or self.stopped.is_set() or not faults.may_pass(fault) or (is_paid and is_lost)
                 if not over and fault.retry_after_s is not None:
                     self._free_at = max(self._free_at, clock() + wait)
                 if over or not await self._wait(wait):
