@@ -5,11 +5,13 @@
 #   docker run --read-only --cap-drop ALL --security-opt no-new-privileges --user 10001:10001 \
 #     --volume /srv/cortex:/srv/cortex cortex-autolearn
 #
-# The base is any image with Python of 3.11 or newer and its module venv, for both stages the same.
+# The base is any image with Python of 3.11 or newer and its module venv, for both stages the same. Who trains at a
+# provider names the extra that its backend needs: --build-arg EXTRAS=bedrock (or openai, or bedrock,openai).
 
 ARG BASE=python:3.13-slim
 
 FROM ${BASE} AS build
+ARG EXTRAS=
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_CACHE_DIR=1
 COPY pyproject.toml README.md LICENSE requirements.lock /source/
 COPY cortex_autolearn /source/cortex_autolearn
@@ -20,7 +22,7 @@ RUN set -eu; \
     pip=/opt/cortex-autolearn/bin/pip; \
     $pip download --quiet --require-hashes --requirement /source/requirements.lock --dest /wheels; \
     $pip wheel --quiet --no-deps --wheel-dir /wheels /source; \
-    $pip install --quiet --no-index --find-links /wheels cortex-autolearn; \
+    $pip install --quiet --no-index --find-links /wheels "cortex-autolearn${EXTRAS:+[$EXTRAS]}"; \
     /opt/cortex-autolearn/bin/python -m compileall -q /opt/cortex-autolearn/lib; \
     $pip uninstall --quiet --yes pip
 

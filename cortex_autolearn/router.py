@@ -69,6 +69,7 @@ class Router:
         """Look at ``root``, the folder that holds ``coordination/``; nothing need be there yet."""
         self._root = Path(root).absolute()
         self._path = self._root / layout.ROUTES
+        self._tree = self._root / layout.COORDINATION
         self._renderer = _Renderer(self._root)
         self._default = _choices("", routing.DEFAULT_ROUTE, self._renderer)
         self._loaded = _Loaded({})
@@ -82,7 +83,7 @@ class Router:
 
     @property
     def trouble(self) -> str | None:
-        """Why the file is not followed; None when it is, or when there never was one.
+        """Why the file is not followed; None when it is, or when a ROOT that holds ``coordination/`` never had one.
 
         Meanwhile the last good routes are followed, or, where there were none, the default champion serves.
         """
@@ -138,12 +139,19 @@ class Router:
             try:
                 found = self._renewed(known)
             except Exception as error:  # noqa: BLE001 -- no file, no right to read it, no memory: the next look tries again
-                is_first = isinstance(error, FileNotFoundError) and known.data is None
-                found = known._replace(signature=None, trouble=None if is_first else str(error) or type(error).__name__)
+                found = known._replace(signature=None, trouble=self._trouble_of(error, known))
             if self._looking is looking:  # else others have looked meanwhile, and know better
                 self._loaded = found
         finally:
             looking.release()
+
+    def _trouble_of(self, error: Exception, known: _Loaded) -> str | None:
+        """Return what is wrong when no file was read: nothing where a fleet's tree has none yet."""
+        if not isinstance(error, FileNotFoundError) or known.data is not None:
+            return str(error) or type(error).__name__
+        if os.path.isdir(self._tree):  # noqa: PTH112 -- a Path's own raises where it may not look
+            return None
+        return f"{self._root} holds no folder {layout.COORDINATION}/"
 
     def _renewed(self, known: _Loaded) -> _Loaded:
         status = self._path.lstat()

@@ -47,9 +47,6 @@ _BYTES_PER_TOKEN: Final = 3.5
 """What a token of English text and code is worth, roughly: it serves until a dataset was built, which is measured."""
 
 
-"""The parts of the tree whose size is told: folders, and how the names in them end."""
-
-
 class Daemon(NamedTuple):
     """Whether a daemon runs on a ROOT, and what the last one noted about itself (``pid``, …)."""
 

@@ -65,9 +65,12 @@ class Engine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def build(self) -> None:
-        """Make a base from Debian's packages, and the image from it as the Dockerfile says."""
-        buildah = ["buildah", "--root", str(self.folder / "store"), "--runroot", str(self.folder / "run")]
+    def _buildah(self) -> tuple[str, ...]:
+        return "buildah", "--root", str(self.folder / "store"), "--runroot", str(self.folder / "run")
+
+    def build_base(self) -> None:
+        """Make a base from Debian's packages."""
+        buildah = self._buildah()
         tar = Path(
             os.environ.get("AUTOLEARN_BASE_TAR", "") or self.folder / "base.tar"
         )  # one that is there saves minutes
@@ -78,10 +81,13 @@ class Engine:
         must(*buildah, "add", "--quiet", made, str(tar), "/")
         must(*buildah, "commit", "--quiet", "--format=docker", made, BASE)
         must(*buildah, "rm", made)
+
+    def build(self, image: str, *given: str) -> None:
+        """Make the image from it as the Dockerfile says."""
         # The registry is reached as it is from here.
         trust = ["--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"]
         arguments = ["--isolation=chroot", "--format=docker", f"--build-arg=BASE={BASE}", "--build-arg=REVISION=abc123"]
-        must(*buildah, "bud", *arguments, *trust, "--tag", IMAGE, str(REPOSITORY))
+        must(*self._buildah(), "bud", *arguments, *given, *trust, "--tag", image, str(REPOSITORY))
 
     def podman(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Call podman."""
@@ -105,7 +111,8 @@ def engine() -> Iterator[Engine]:
     one = Engine(Path(tempfile.mkdtemp(prefix="al-", dir="/var/tmp")))
     one.folder.chmod(0o711)
     try:
-        one.build()
+        one.build_base()
+        one.build(IMAGE)
         yield one
     finally:
         one.podman("rm", "--all", "--force", "--time=0")
@@ -174,6 +181,16 @@ def test_the_image_says_what_it_is(engine: Engine) -> None:
         "cortex-autolearn",
         "health",
     ]
+
+
+def test_an_extra_comes_where_it_is_asked_for(engine: Engine) -> None:
+    """A backend that trains at a provider needs a package that others do not carry; it has the lock's version."""
+    asked = "import importlib.metadata as m, cortex_autolearn; print(m.version('boto3'))"
+    engine.build(f"{IMAGE}-bedrock", "--build-arg=EXTRAS=bedrock")
+    run = ("run", "--rm", *CONFINED, "--entrypoint=python3")
+    found = engine.check(*run, f"{IMAGE}-bedrock", "-c", asked)
+    assert f"\nboto3=={found} " in (REPOSITORY / "requirements.lock").read_text()
+    assert "PackageNotFoundError" in engine.podman(*run, IMAGE, "-c", asked).stderr
 
 
 def test_it_works_confined(container: Container, root: Path) -> None:

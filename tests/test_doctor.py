@@ -110,6 +110,28 @@ class TestIll:
         assert found["state"].verdict == "warn"
         assert not (tmp_path / layout.STATE).exists()
 
+    @pytest.mark.parametrize(
+        ("name", "kept_out_of"), [("root", layout.COORDINATION), ("state", layout.AUTOLEARN)], ids=lambda one: one
+    )
+    def test_what_cannot_be_looked_at_is_a_finding(self, root: Path, name: str, kept_out_of: str) -> None:
+        """Another user than the service's, who may not look into a folder, is told so, and of all else as far as it goes.
+
+        A folder that is a link to too long a name keeps root out as well.
+        """
+        (root / kept_out_of).rename(root / "elsewhere")
+        (root / kept_out_of).symlink_to("x" * 300)
+        found = checks(root)
+        assert (found[name].verdict, found[name].remedy) == (
+            "fail",
+            "Check who owns it and its folders, and under which user this runs",
+        )
+        assert "cannot be looked at" in found[name].found
+        assert found["configuration"].verdict == "ok"
+        assert ("bronze" in found) is (name == "state")
+        result = CliRunner().invoke(main, ["doctor", "--json", "--root", str(root)])
+        assert result.exit_code == 1
+        assert json.loads(result.stdout)["ok"] is False
+
     def test_state_that_is_no_database(self, root: Path) -> None:
         for path in (root / layout.AUTOLEARN).glob("state.db*"):
             path.write_bytes(b"no database" * 1000)
@@ -190,6 +212,36 @@ class TestIll:
         assert found.verdict == "warn"
         assert "pipe.jsonl (a FIFO)" in found.found
         assert "out.jsonl (a link that leaves the tree)" in found.found
+
+    def test_what_lies_beside_the_files_that_are_read(self, root: Path) -> None:
+        """Somebody put it there to be read; names of temporary files and what is empty say that they need not be."""
+        folder = root / layout.BRONZE
+        unread = ["x.json", "z.jsonl.gz", "y.ndjson", "Y.JSONL", ".hidden.jsonl", "a.jsonl~"]
+        for name in [*unread, "half.jsonl.tmp", ".x.0123456789abcdef.tmp"]:
+            (folder / name).write_bytes(b"{}\n")
+        (folder / ".gitkeep").touch()
+        (folder / "sub").mkdir()
+        (folder / "sub" / "s.jsonl").touch()
+        (folder / "folder.jsonl").mkdir()  # refused, which is told elsewhere
+        (folder / "loop").symlink_to("loop")
+        found = checks(root)["other files"]
+        assert found.verdict == "warn"
+        assert found.found == "8 in raw-tasks/ are not read: .hidden.jsonl, Y.JSONL, a.jsonl~, loop, sub/ (a folder), …"
+        assert "Only NAME.jsonl directly in" in found.remedy
+        for name in [*unread, "loop"]:
+            (folder / name).unlink()
+        assert checks(root)["other files"].found == "1 in raw-tasks/ is not read: sub/ (a folder)"
+
+    def test_files_that_were_set_aside(self, root: Path) -> None:
+        """Another writer's lines are in one of our folders: its owner hears of them."""
+        (path,) = (root / layout.OUTCOMES / "training").iterdir()
+        with path.open("ab") as file:
+            file.write(b'{"task_id":"theirs"}\n')
+        run(root, "medallion")
+        found = checks(root)["set aside"]
+        assert found.verdict == "warn"
+        assert f"{layout.OUTCOMES}/training/{path.name}.orphan-" in found.found
+        assert "original collector" in found.remedy
 
     @pytest.mark.parametrize(
         ("spoil", "words"),

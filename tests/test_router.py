@@ -68,7 +68,19 @@ def test_nothing_known_is_the_default_champion(tmp_path: Path) -> None:
         router = cortex_autolearn.Router(root)
         choice = router.choose("security-master", "t1")
         assert choice == Choice("v1.0.0", "v1.0.0", "a", None, 0, None, "base", "security-master")
-        assert router.trouble is None
+
+
+def test_a_root_that_is_none_is_told_of(tmp_path: Path) -> None:
+    """A mistyped ROOT looks like one whose routes are still to come; where it is a fleet's, nothing is wrong."""
+    router = cortex_autolearn.Router(tmp_path)
+    assert router.trouble == f"{tmp_path} holds no folder coordination/"
+    (tmp_path / layout.COORDINATION).symlink_to("x" * 300)  # cannot be looked at
+    assert after_a_look(router).version == "v1.0.0"
+    assert router.trouble is not None
+    (tmp_path / layout.COORDINATION).unlink()
+    (tmp_path / layout.COORDINATION).mkdir()
+    assert after_a_look(router).version == "v1.0.0"
+    assert router.trouble is None
 
 
 def test_without_experiment_all_goes_to_the_champion(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from cortex_autolearn.adapters.tree import Entry
-from cortex_autolearn.cli import main
+from cortex_autolearn.cli import look, main
 from cortex_autolearn.model import layout
 from cortex_autolearn.model.ledger import Source
 from cortex_autolearn.model.policy import SchedulePolicy
@@ -138,6 +138,23 @@ class TestJson:
 
 
 class TestText:
+    @pytest.mark.parametrize(
+        ("scopes", "told"),
+        [
+            ([("global", 748)], "4,020 collected; 748 of 1,000 new for the next training"),
+            ([("global", 1020)], "4,020 collected; 1,020 of 1,000 new: the next training is due"),
+            (
+                [("cicd-master", 17), ("security-master", 748)],
+                "4,020 collected; 748 of 1,000 new for the next training (security-master)",
+            ),
+            ([], "4,020 collected"),
+        ],
+    )
+    def test_what_the_next_training_lacks(self, scopes: list[tuple[str, int]], told: str) -> None:
+        """Only what was not trained on counts, of the scope that comes first: after a training it begins anew."""
+        rows = [{"scope": scope, "new": new, "needed": 1000} for scope, new in scopes]
+        assert look.examples_text(4020, rows) == told
+
     def test_whole(self, fleet: Path) -> None:
         call(fleet, "medallion")
         call(fleet, "collect")
@@ -146,7 +163,7 @@ class TestText:
         blocks = text.split("\n\n")
         assert blocks[0] == f"Root:      {fleet}\nDaemon:    not running"
         assert blocks[1].splitlines()[:2] == [
-            f"Training examples:   {expected.training} of 1,000 ({expected.training / 10:g} %, not ready)",
+            f"Training examples:   {expected.training} collected; {expected.training} of 1,000 new for the next training",
             f"Validation examples: {expected.validation}",
         ]
         assert f"Tasks seen:          {expected.tasks} ({expected.final_tasks} final)" in blocks[2]

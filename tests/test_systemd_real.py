@@ -112,7 +112,9 @@ def test_starts_works_and_stops(machine: Machine) -> None:
     records = b"".join(line(good(f"t{number}")) for number in range(20)).decode()
     machine.write(f"{ROOT}/{layout.BRONZE}/a.jsonl", records)
     machine.until("the collection", lambda: collected(machine) == 20)
-    assert "cortex_autolearn_collected_examples" in fetch(machine, "/metrics")
+    metrics = fetch(machine, "/metrics")
+    assert "cortex_autolearn_collected_examples" in metrics
+    assert "\nprocess_resident_memory_bytes " in metrics  # what is hardened does not hide the process from itself
     pid = machine.show("MainPID")
     status = dict(
         one.split(":\t", 1) for one in machine.check("cat", f"/proc/{pid}/status").splitlines() if ":\t" in one

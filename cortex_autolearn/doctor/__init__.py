@@ -9,6 +9,7 @@ Numbers that are merely interesting are ``status``' business.
 from __future__ import annotations
 
 import sqlite3
+import stat
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Check", "examine", "is_well"]
 
 _QUICK_CHECK_S: Final = 5.0
+_REFUSED: Final = "Check who owns it and its folders, and under which user this runs"
 
 
 def examine(root: Path, *, config: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> list[Check]:
@@ -72,11 +74,28 @@ def is_well(checks: list[Check]) -> bool:
 
 
 def _root(root: Path) -> Check:
-    if (root / layout.COORDINATION).is_dir():
-        return Check("root", "ok", f"{root} holds {layout.COORDINATION}/")
-    found = f"{root} holds no folder {layout.COORDINATION}/" if root.is_dir() else f"{root} is no folder"
+    try:
+        if _is_folder(root / layout.COORDINATION):
+            return Check("root", "ok", f"{root} holds {layout.COORDINATION}/")
+        found = f"{root} holds no folder {layout.COORDINATION}/" if _is_folder(root) else f"{root} is no folder"
+    except OSError as error:
+        return Check("root", "fail", f"cannot be looked at: {error}", _REFUSED)
     remedy = "Name the fleet's folder with --root or CORTEX_HOME; for a new one: cortex-autolearn run --init"
     return Check("root", "fail", found, remedy)
+
+
+def _is_folder(path: Path) -> bool:
+    """Tell whether there is such a folder; unlike ``is_dir()``, raise OSError wherever that cannot be told."""
+    mode = _mode(path)
+    return mode is not None and stat.S_ISDIR(mode)
+
+
+def _mode(path: Path) -> int | None:
+    """Return what kind of file lies there, or None where none does."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _configuration(
@@ -97,7 +116,11 @@ def _configuration(
 
 def _state(root: Path) -> tuple[sqlite3.Connection | None, Check]:
     path = root / layout.STATE
-    if not path.exists():
+    try:
+        is_there = _mode(path) is not None
+    except OSError as error:
+        return None, Check("state", "fail", f"cannot be looked at: {error}", _REFUSED)
+    if not is_there:
         remedy = "Refine once: cortex-autolearn medallion; or start the daemon: cortex-autolearn run"
         return None, Check("state", "warn", "there is none: nothing ran here yet", remedy)
     connection = None

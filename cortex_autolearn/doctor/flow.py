@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Final
 
 import orjson
 
+from cortex_autolearn.adapters.files import wrap
 from cortex_autolearn.adapters.store.database import Reading
 from cortex_autolearn.adapters.store.look import damaged_outputs, lost_outcomes
 from cortex_autolearn.doctor.check import Check, Patient, Verdict, ago, counted
@@ -31,6 +33,8 @@ _TAIL_BYTES: Final = 16 << 20
 _ASKED: Final = 10_000
 _FLUSH_S: Final = 0.3
 _SHOWN: Final = 5
+_SPLITS: Final = ("training", "validation")
+_ORPHAN: Final = ".orphan-"
 
 
 def _bronze(patient: Patient) -> Iterator[Check]:
@@ -63,6 +67,47 @@ def _refused(patient: Patient) -> Iterator[Check]:
         yield Check("refused files", "warn", found, "Put regular files there, or move these away")
     else:
         yield Check("refused files", "ok", "none")
+
+
+def _others(patient: Patient) -> Iterator[Check]:
+    folder = patient.tree.path(layout.BRONZE)
+    with wrap("list", folder):
+        try:
+            with os.scandir(folder) as listing:
+                unread = sorted(filter(None, map(_unread, listing)))
+        except FileNotFoundError:
+            return
+    if unread:
+        found = f"{len(unread):,} in raw-tasks/ {'is' if len(unread) == 1 else 'are'} not read: " + _some(unread)
+        remedy = (
+            f"Only NAME.jsonl directly in {layout.BRONZE}/ is read: rename, unpack or move these. The records of an "
+            "array are appended to such a file by: jq -c '.[]' FILE.json >> NAME.jsonl"
+        )
+        yield Check("other files", "warn", found, remedy)
+
+
+def _unread(entry: os.DirEntry[str]) -> str:
+    """Return how to call an entry of bronze that nobody reads and that may hold records; nothing for any other."""
+    name = entry.name.encode("utf-8", "backslashreplace").decode()
+    is_read = name.endswith(".jsonl") and not name.startswith(".")  # or refused, which is told elsewhere
+    if not is_read and Path(entry.path).is_dir():
+        return f"{name}/ (a folder)"
+    is_empty = entry.is_file(follow_symlinks=False) and not entry.stat(follow_symlinks=False).st_size
+    return "" if is_read or is_empty or name.endswith(".tmp") else name
+
+
+def _aside(patient: Patient) -> Iterator[Check]:
+    folders = [layout.SILVER, layout.QUARANTINE]
+    folders += [f"{kind}/{split}" for kind in (layout.OUTCOMES, layout.TRAINING_VIEW) for split in _SPLITS]
+    found = [
+        entry.relative for folder in folders for entry in patient.tree.entries(folder, "") if _ORPHAN in entry.relative
+    ]
+    if found:
+        remedy = (
+            "They stood where files of ours belong, or were appended to such, and are not read: stop what wrote them "
+            "(Cortex's original collector and daemon), then move them away"
+        )
+        yield Check("set aside", "warn", f"{counted(len(found), 'file')}: " + _some(found), remedy)
 
 
 def _silver(patient: Patient) -> Iterator[Check]:
@@ -243,10 +288,12 @@ LOOKS: Final[tuple[Callable[[Patient], Iterator[Check]], ...]] = (
     _runs,
     _bronze,
     _refused,
+    _others,
     _silver,
     _quarantine,
     _scores,
     _collection,
     _outputs,
+    _aside,
     _events,
 )

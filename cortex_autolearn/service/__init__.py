@@ -22,7 +22,7 @@ from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.service.tally import RunTally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from cortex_autolearn.adapters.http import Server
     from cortex_autolearn.service.answers import Life
@@ -53,6 +53,7 @@ class Service:
         self._app = app
         self._systemd = Notifier(environ)
         self._server: Server | None = None
+        self._refused = ""
         self._lags: deque[tuple[float, float]] = deque()
         self._said = ""
         self._touching: asyncio.Task[None] | None = None
@@ -87,7 +88,7 @@ class Service:
 
     def stopping(self, running: list[str]) -> None:
         """Say that the end has begun."""
-        self._said = "Draining: " + (", ".join(running) or "nothing runs")
+        self._said = _draining(running)
         self._systemd.stopping(self._said)
         self._systemd.extend(_EXTENSION_S)
 
@@ -106,7 +107,8 @@ class Service:
             try:
                 host, port = await server.start(policy.host, policy.port)
             except BoundaryError as error:
-                if self._server is None and not self._lags:  # said once; it is tried again and again
+                if error.cause != self._refused:  # said once; it is tried again and again
+                    self._refused = error.cause
                     self._app.log.warning("http_unavailable", cause=error.cause, subject=error.subject, hint=error.hint)
             else:
                 self._server = server
@@ -170,10 +172,13 @@ def stale_after_s(heartbeat_s: float) -> float:
 
 
 def _status_line(life: Life) -> str:
-    running = ", ".join(life.running)
     if life.is_stopping:
-        return f"Draining: {running or 'nothing runs'}"
-    return f"Running: {running}" if running else "Waiting for work"
+        return _draining(life.running)
+    return f"Running: {', '.join(life.running)}" if life.running else "Waiting for work"
+
+
+def _draining(running: Iterable[str]) -> str:
+    return f"Draining: {', '.join(running) or 'nothing runs'}"
 
 
 def _now() -> float:

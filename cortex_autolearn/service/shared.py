@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_PATIENCE_S: Final = 10.0
 _LEAST_S: Final = 1.0
 _REST: Final = 20
 """A look rests for this many times as long as it took, so that asking again and again costs at most 5 % of a core."""
@@ -24,11 +25,10 @@ class Shared(Generic[T]):
     Arguments:
         make: finds it out; blocks.
         name: of the thread.
-        patience_s: so long anybody waits for it.
     """
 
-    def __init__(self, make: Callable[[], T], name: str, *, patience_s: float = 10.0) -> None:
-        self._make, self._name, self._patience_s = make, name, patience_s
+    def __init__(self, make: Callable[[], T], name: str) -> None:
+        self._make, self._name = make, name
         self._look: asyncio.Task[T] | None = None
         self._good_until = 0.0
 
@@ -41,7 +41,7 @@ class Shared(Generic[T]):
         if self._look is None or (self._look.done() and self._is_old(self._look)):
             self._look = asyncio.get_running_loop().create_task(self._find_out())
             self._look.add_done_callback(_seen)
-        async with asyncio.timeout(self._patience_s):
+        async with asyncio.timeout(_PATIENCE_S):
             return await asyncio.shield(self._look)
 
     def _is_old(self, look: asyncio.Task[T]) -> bool:
