@@ -1,8 +1,7 @@
 """What each job does, and which event tells of it.
 
 A job calls rooms and adds up what they did; its bookkeeping is ``runner``'s. Every one may be run again at any time,
-and after a kill at any line. Each takes the rooms, its run, whether it is the schedule's own run (which also tidies
-up), and its options by keyword, and returns its counts.
+and after a kill at any line. Each takes the rooms, its run, and its options by keyword, and returns its counts.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from cortex_autolearn import retention
 from cortex_autolearn.model import instants, layout
-from cortex_autolearn.ports import OutputDamagedError
+from cortex_autolearn.ports import OutputDamagedError, RunHandle
 from cortex_autolearn.training.job import decision_dict
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from cortex_autolearn.collect.job import Collector
     from cortex_autolearn.collect.scoring import Scorer
     from cortex_autolearn.medallion.job import Medallion
-    from cortex_autolearn.ports import BoundaryError, Clock
+    from cortex_autolearn.ports import Clock
     from cortex_autolearn.rollout.job import Rollout
     from cortex_autolearn.settings import Settings
     from cortex_autolearn.training.job import Trainings
@@ -47,6 +46,7 @@ _FOLDERS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     ),
     "logs_bytes": ((layout.LOG.rsplit("/", 1)[0],), ""),
 }
+"""The parts of the tree whose size is told: folders, and how the names in them end."""
 
 
 class Rooms(NamedTuple):
@@ -63,28 +63,19 @@ class Rooms(NamedTuple):
     rollout: Rollout
 
 
-class LoggedRun(Protocol):
-    """The run that a job is part of (see ``ports.RunHandle``), with the log of its lines."""
-
-    @property
-    def run_id(self) -> str:
-        """What the run is recorded under."""
+class LoggedRun(RunHandle, Protocol):
+    """The run that a job is part of, with what only the jobs themselves use of it."""
 
     @property
     def log(self) -> Log:
         """The log, with the run's keys bound to it."""
 
-    def progress(self, done: int, total: int) -> None:
-        """Tell how far the run is."""
-
-    def trouble(self, error: BoundaryError) -> None:
-        """Tell of a failure that concerns one input and stops nothing."""
-
-    def is_ending(self) -> bool:
-        """Tell whether the process is to end, so that nothing new should be begun."""
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether it is the schedule's own run, which also tidies up."""
 
 
-def silver(rooms: Rooms, run: LoggedRun, is_scheduled: bool) -> dict[str, Any]:  # noqa: ARG001, FBT001 - as all jobs
+def silver(rooms: Rooms, run: LoggedRun) -> dict[str, Any]:
     """Refine what is new in bronze."""
     return rooms.medallion.follow(run).as_dict()
 
@@ -92,7 +83,6 @@ def silver(rooms: Rooms, run: LoggedRun, is_scheduled: bool) -> dict[str, Any]: 
 def medallion(
     rooms: Rooms,
     run: LoggedRun,
-    is_scheduled: bool,  # noqa: FBT001 - as all jobs
     *,
     days: Sequence[int] | None = None,
     kpis: tuple[int, int] | None = None,
@@ -111,7 +101,7 @@ def medallion(
         gold: whether to write any.
         nightly: tidy up as the schedule's run does: take superseded lines out, and keep to the retention.
     """
-    nightly = nightly or is_scheduled
+    nightly = nightly or run.is_scheduled
     room = rooms.medallion
     counts = (room.rebuild if rebuild else room.follow)(run).as_dict()
     if compact or nightly:
@@ -128,7 +118,6 @@ def medallion(
 def collection(
     rooms: Rooms,
     run: LoggedRun,
-    is_scheduled: bool,  # noqa: ARG001, FBT001 - as all jobs
     *,
     day: int | None = None,
     everything: bool = False,
@@ -154,7 +143,6 @@ def collection(
 def scoring(
     rooms: Rooms,
     run: LoggedRun,
-    is_scheduled: bool,  # noqa: ARG001, FBT001 - as all jobs
     *,
     limit: int | None = None,
     rescore: bool = False,
@@ -170,10 +158,9 @@ def scoring(
     return rooms.scoring.run(run, limit=limit, rescore=rescore, calibrate=calibrate).as_dict()
 
 
-def readiness(rooms: Rooms, run: LoggedRun, is_scheduled: bool) -> dict[str, Any]:  # noqa: ARG001, FBT001 - as all jobs
+def readiness(rooms: Rooms, run: LoggedRun) -> dict[str, Any]:
     """Say whether there is enough to fine-tune on, and start a training of every scope that is due."""
-    is_due = any(one.new >= one.needed for one in rooms.training.progress().values())
-    counts = {**data_collection(rooms), "due": is_due}
+    counts = {**data_collection(rooms), "due": _is_training_due(rooms)}
     run.log.info("training_ready" if counts["due"] else "training_not_ready", **counts)
     decisions = rooms.training.check(run, lambda shown: run.log.info("fine_tune_triggered", **shown))
     counts["decisions"] = list(map(decision_dict, decisions))
@@ -185,7 +172,6 @@ def readiness(rooms: Rooms, run: LoggedRun, is_scheduled: bool) -> dict[str, Any
 def training(
     rooms: Rooms,
     run: LoggedRun,
-    is_scheduled: bool,  # noqa: ARG001, FBT001 - as all jobs
     *,
     start: str | None = None,
     is_forced: bool = False,
@@ -213,7 +199,7 @@ def training(
     return counts
 
 
-def rollout(rooms: Rooms, run: LoggedRun, is_scheduled: bool) -> dict[str, Any]:  # noqa: ARG001, FBT001 - as all jobs
+def rollout(rooms: Rooms, run: LoggedRun) -> dict[str, Any]:
     """Deploy models that wait, follow the tests that run, and apply what they decide."""
     rooms.medallion.mend()  # which variant answered a task is read from silver
     try:
@@ -226,12 +212,13 @@ def rollout(rooms: Rooms, run: LoggedRun, is_scheduled: bool) -> dict[str, Any]:
     return counts
 
 
-def status(rooms: Rooms, run: LoggedRun, is_scheduled: bool) -> dict[str, Any]:  # noqa: ARG001, FBT001 - as all jobs
+def status(rooms: Rooms, run: LoggedRun) -> dict[str, Any]:
     """Say in one line how things stand."""
     with rooms.store.read() as reading:
         waiting = reading.waiting_tasks()
         last = {job: reading.last_run(job) for job in BODIES}
-    counts: dict[str, Any] = {"data_collection": data_collection(rooms), "waiting": waiting}
+    counts: dict[str, Any] = {"data_collection": data_collection(rooms), "due": _is_training_due(rooms)}
+    counts["waiting"] = waiting
     counts["last_runs"] = {
         job: {"result": one.result, "ended_at": instants.us_to_text(one.ended_us)}
         for job, one in last.items()
@@ -252,6 +239,11 @@ BODIES: Final[Mapping[str, Callable[..., dict[str, Any]]]] = {
     "rollout": rollout,
     "status": status,
 }
+
+
+def _is_training_due(rooms: Rooms) -> bool:
+    """Tell whether some scope has what its next training takes: what was trained on is not new."""
+    return any(one.new >= one.needed for one in rooms.training.progress().values())
 
 
 def _collection_waits(rooms: Rooms) -> bool:
@@ -369,4 +361,4 @@ class _Uncounted:
 
 
 def _texts(days: Sequence[int]) -> list[str]:
-    return [str(day) for day in days]
+    return [layout.day_text(day) for day in days]

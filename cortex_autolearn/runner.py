@@ -117,7 +117,7 @@ class Runner:
         """
         body = jobs.BODIES[job]
         asked = Run(self._new_id(), job, trigger, slot, 0, None, None, {})
-        recorded = _Recorded(asked.run_id, self._log.bind(**_keys(asked)), progress, self._is_ending.is_set)
+        recorded = _Recorded(asked, self._log.bind(**_keys(asked)), progress, self._is_ending.is_set)
         began = self._clock.monotonic()
         with FileLock(self._tree.path(lock_file(job))) as lock:
             try:
@@ -125,7 +125,7 @@ class Runner:
                 began = self._clock.monotonic()
                 self._begin(recorded, asked, options)
                 recorded.log.info("job_started")
-                counts = body(self._rooms, recorded, slot is not None or trigger == "schedule", **options)
+                counts = body(self._rooms, recorded, **options)
                 counts |= {"troubles": recorded.troubles} if recorded.troubles else {}
                 counts["duration_seconds"] = round(self._clock.monotonic() - began, 3)
                 with self._store.write() as transaction:
@@ -212,12 +212,13 @@ class _Recorded:
 
     def __init__(
         self,
-        run_id: str,
+        run: Run,
         log: Log,
         progress: Callable[[int, int], None] | None,
         is_ending: Callable[[], bool],
     ) -> None:
-        self.run_id = run_id
+        self.run_id = run.run_id
+        self.is_scheduled = run.slot is not None or run.trigger == "schedule"
         self.log = log
         self.is_ending = is_ending
         self.troubles: list[str] = []

@@ -4,7 +4,7 @@ A flag beats the environment, which beats the file, which beats the default. Eve
 once, a bad value that a stronger source overrides included: a wrong file is wrong. The policies and their limits are
 declared in ``model.policy``; finding and naming the given values is the work of ``settings_sources``.
 
-To add a section, add its struct to ``model.policy`` and a line to :class:`Settings`.
+To add a section, declare its struct (``model.policy`` says how) and add a line to :class:`Settings`.
 """
 
 from __future__ import annotations
@@ -25,20 +25,19 @@ from cortex_autolearn.model.layout import CONFIG
 from cortex_autolearn.model.openai_policy import OpenaiPolicy
 from cortex_autolearn.model.policy import (
     DaemonPolicy,
-    DatasetPolicy,
     GatePolicy,
     LogPolicy,
     MedallionPolicy,
     RetentionPolicy,
     SchedulePolicy,
     Shape,
-    TrainingPolicy,
     WatchPolicy,
     contradictions,
     shape_of,
 )
 from cortex_autolearn.model.rollout_policy import RolloutPolicy
 from cortex_autolearn.model.service_policy import HttpPolicy
+from cortex_autolearn.model.training_policy import DatasetPolicy, TrainingPolicy
 from cortex_autolearn.settings_sources import (
     MASK,
     UNKNOWN,

@@ -134,8 +134,7 @@ def due(jobs: Iterable[Job], now_utc: datetime, done: Callable[[str, str], bool]
 class ClockWatch:
     """Tells a stepped wall clock, or a machine that slept, from time that merely passed."""
 
-    def __init__(self, threshold: timedelta = CLOCK_STEP) -> None:
-        self._threshold = threshold
+    def __init__(self) -> None:
         self._last: tuple[datetime, float] | None = None
 
     def observe(self, wall: datetime, monotonic_s: float) -> timedelta | None:
@@ -150,7 +149,7 @@ class ClockWatch:
         if last is None:
             return None
         step = (wall - last[0]) - timedelta(seconds=monotonic_s - last[1])
-        return step if abs(step) > self._threshold else None
+        return step if abs(step) > CLOCK_STEP else None
 
 
 def _period_slot(index: int, period_s: int) -> Slot:

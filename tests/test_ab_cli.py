@@ -232,6 +232,44 @@ class TestSummary:
         assert low < shown["gain"]["completion_points"] < high
         assert shown["expected"]["earliest_at"] < shown["expected"]["half_at"] < shown["expected"]["latest_at"]
 
+    def test_an_interval_stands_beside_the_gain_that_it_is_around(self, tmp_path: Path) -> None:
+        """That of the tasks whose windows have closed: all outcomes so far may show another, which says so."""
+        past = Past(tmp_path / "root", days=3.9, rollout__challenger_percentage=50, rollout__maturation_s=86_400)
+        past.add_model()
+        past.tasks(500)
+        past.deploy()
+        past.tasks(60, percent_a=50, test_id=TEST, quality=(4.1, 3.9))
+        past.clock.advance(0.15 * 86_400)
+        past.tasks(40, percent_a=50, test_id=TEST, quality=(4.1, 4.7))
+        past.close()
+        shown = answer(past.root, "ab", "summary", TEST)
+        needs = {one["name"]: one["value"] for one in shown["criteria"]}
+        assert (needs["quality_gain"], needs["tasks_control"] + needs["tasks_treated"]) == (
+            pytest.approx(-0.200766284),
+            60,
+        )
+        assert (shown["gain"]["quality"], shown["decided_after"]["tasks"]) == (pytest.approx(0.095652174), 100)
+        assert shown["closed_gain"] == {
+            "quality": needs["quality_gain"],
+            "completion_points": pytest.approx(needs["completion_gain"]),
+        }
+        for name, (low, high) in shown["intervals"].items():
+            assert low < shown["closed_gain"][name] < high
+        gains = [
+            "Gains of the model on trial, by all outcomes so far:",
+            "  quality    +0.0957",
+            "  completion -0.24 points",
+            "By the tasks whose windows have closed (95 % interval, valid whenever one looks):",
+            "  quality    -0.201   [-0.748, +0.369]",
+            "  completion +0.445 points   [-25.1, +26]",
+            "",
+        ]
+        found = lines(past.root, "ab", "summary", TEST)
+        assert found[found.index(gains[0]) :][:7] == gains
+        gains[3:6] = ["By the tasks whose windows have closed:", "  quality    -0.201", "  completion +0.445 points"]
+        found = lines(past.root, "check", TEST, code=3)
+        assert found[found.index(gains[0]) :][:7] == gains
+
     def test_of_a_watch_letters_are_those_of_its_file(self, promoted: Past) -> None:
         """In a watch the promoted model is `a`, as in the file that the shell reads."""
         document = json.loads((promoted.root / layout.AB_TESTS / f"{TEST}-watch.json").read_bytes())
@@ -439,6 +477,30 @@ class TestStatus:
             "    Note: the champion completes so much that no challenger can gain what a promotion needs"
         )
         assert lines(past.root, "ab", "summary", TEST)[-1] == masters(past.root)[2].strip()
+
+    def test_no_promotion_is_expected_that_cannot_come(self, tmp_path: Path) -> None:
+        """Where no challenger can win, nothing says when it will, before its test begins or in it; its end is told."""
+        past = Past(tmp_path / "root", days=3)
+        past.add_model()
+        past.tasks(500, fails=(1000, 1000))
+        past.close()
+        before = call(past.root, "deploy", MODEL, MASTER, "--dry-run").stdout
+        assert "No promotion is to be expected: see the note" in before.splitlines()
+        assert "Note: the champion completes so much" in before
+        assert answer(past.root, "deploy", MODEL, MASTER, "--dry-run")["details"]["expected_days"] == [None, None]
+        assert call(past.root, "deploy", MODEL, MASTER).exit_code == 0
+        expected = answer(past.root, "ab", "summary", TEST)["expected"]
+        assert (expected["half_at"], expected["most_at"]) == (None, None)
+        ends = expected["latest_at"][:16].replace("T", " ")
+        told = lines(past.root, "ab", "summary", TEST)
+        assert told[-4].startswith("Expected, at ")
+        assert told[-3:-1] == [
+            "  no promotion is to be expected: see the note",
+            f"  {ends}  it ends by then, whatever it shows",
+        ]
+        assert answer(past.root, "ab", "show", TEST)["notes"]["expected_days"] == [None, None]
+        (noted,) = [line for line in lines(past.root, "ab", "show", TEST) if line.startswith("Expected:")]
+        assert noted.endswith(" tasks a day, no promotion is to be expected (when it began)")
 
     def test_as_json(self, running: Past, rolled_back: Past) -> None:
         (one,) = answer(running.root, "status")["masters"]

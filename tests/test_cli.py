@@ -27,6 +27,7 @@ from cortex_autolearn.cli.look import EVENT_KINDS
 from cortex_autolearn.cli.refine import collect_summary, medallion_summary
 from cortex_autolearn.model import layout
 from cortex_autolearn.rollout import apply
+from cortex_autolearn.runner import JOBS
 
 ANSWER = "The certificate of the gateway expires in nine days; renewed and rolled out."
 
@@ -168,6 +169,12 @@ class TestMedallion:
         assert (root / layout.ANALYTICS / "daily-20251126.json").is_file()
         assert (root / layout.ANALYTICS / "daily-20251127.json").is_file()
 
+    def test_a_day_of_an_early_year_is_a_day(self, root: Path) -> None:
+        """A slip of the pen, such as 0202 for 2025, names a day of which there is nothing."""
+        assert call(root, "medallion", "--date", "0202-11-01").exit_code == 0
+        found = json.loads((root / layout.KPIS / "kpis-02021101-to-02021101.json").read_bytes())
+        assert found["kpis"]["total_tasks"] == 0
+
     def test_compacts_and_rebuilds(self, root: Path) -> None:
         call(root, "medallion")
         silver = root / layout.SILVER / "20251127.autolearn.jsonl"
@@ -250,6 +257,15 @@ class TestCollect:
         text = collect_summary(counts | {"rejected": {"Has errors": 1}, "withdrawn": 1})
         assert text.endswith("Rejection reasons:\n  Has errors: 1\n\nWithdrawn: 1")
 
+    def test_tells_of_what_is_broken_in_silver_of_cortex(self, root: Path) -> None:
+        """With its place in the quarantine, where ``status`` counts it as well."""
+        path = root / layout.SILVER / "20251127.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b'{"task_id":"broken","output":}\n')
+        before = answer(root, "status")["quarantined"]
+        assert call(root, "collect").stdout.endswith("\n\nQuarantined of silver that Cortex wrote: 1\n")
+        assert sum(answer(root, "status")["quarantined"].values()) == sum(before.values()) + 1
+
 
 class TestRunOnce:
     @pytest.mark.parametrize("job", ["silver", "medallion", "collection", "readiness", "status"])
@@ -257,6 +273,10 @@ class TestRunOnce:
         result = answer(root, "run-once", job)
         assert (result["job"], result["result"]) == (job, "ok")
         assert set(result) == {"run_id", "job", "result", "duration_seconds", "counts"}
+
+    def test_the_help_explains_every_job(self) -> None:
+        text = call(None, "run-once", "--help").stdout
+        assert [job for job in JOBS if not re.search(rf"^  {job}  +\w", text, re.MULTILINE)] == []
 
     def test_says_what_it_did(self, root: Path) -> None:
         result = call(root, "run-once", "readiness")
@@ -386,7 +406,16 @@ class TestUsage:
             ["collect", "--date", "20251127", "--all"],
             ["run-once", "nothing"],
             ["events", "--limit", "0"],
+            ["events", "--limit", "99999999999999999999"],
+            ["events", "--since", "99999999999999999999"],
             ["events", "--type", "nope"],
+            ["label", "t\udcff", "4"],
+            ["label", "t", "4", "--note", "\udcff"],
+            ["ab", "show", "\udcff"],
+            ["deploy", "\udcff", "security"],
+            ["rollback", "security", "--to", "\udcff"],
+            ["abort", "\udcff"],
+            ["fine-tune", "cancel", "\udcff"],
             ["nothing"],
             ["status", "--set", "collect=1"],
             ["status", "--set", "collect.min_quality"],

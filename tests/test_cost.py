@@ -16,7 +16,6 @@ from cortex_autolearn.training.cost import (
     example_tokens,
     tokens,
     tokens_for,
-    until,
 )
 
 PRICE = Price(
@@ -95,19 +94,6 @@ class TestCost:
         assert found[:3] == (None, None, None)
         assert found.added_per_task == pytest.approx(0.001)
         assert cost(price, train_tokens=1_000, epochs=1, added_cached=1, added_fresh=1).added_per_task is None
-
-    def test_what_a_model_costs_in_its_life(self) -> None:
-        """Training once; storage, endpoint and the longer requests month by month."""
-        costs = Cost(24.0, 2.0, 0.5, 0.001)
-        assert until(2, costs, tasks_per_month=1_000, hours_per_month=10) == pytest.approx(24 + 2 * (2 + 5 + 1))
-        assert until(0, costs) == 24.0
-
-    @pytest.mark.parametrize("gap", range(4))
-    def test_a_sum_with_an_unknown_part_is_unknown(self, gap: int) -> None:
-        """One price that nobody knows makes no bill of the others."""
-        parts: list[float | None] = [1.0, 1.0, 1.0, 1.0]
-        parts[gap] = None
-        assert until(1, Cost(*parts)) is None
 
 
 class TestPriceTable:

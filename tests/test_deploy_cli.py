@@ -169,6 +169,14 @@ class TestRollback:
         step(testing, "rollback", "security", result="unchanged")
         assert champion(testing) == "v1.0.0"
 
+    def test_after_the_challengers_end_changes_nothing(self, testing: Path) -> None:
+        """Whoever ended it: the answer says what serves, and nobody is told of anything."""
+        step(testing, "abort", TEST)
+        seq = last_event(testing)["seq"]
+        text = step(testing, "rollback", "security", result="unchanged")["text"]
+        assert text.startswith(f"all tasks of {MASTER} go to v1.0.0 already: {MODEL} was given up at ")
+        assert last_event(testing)["seq"] == seq
+
     def test_returns_to_a_former_champion_by_name(self, testing: Path) -> None:
         step(testing, "promote", "security")
         step(testing, "rollback", "security")
@@ -191,6 +199,7 @@ class TestPauseAndResume:
         assert challenger(testing) is None
         assert answer(testing, "ab", "list")["tests"][0]["state"] == "paused"
         assert "Nothing is decided while it is paused" in call(testing, "ab", "summary", TEST).stdout
+        assert answer(testing, "check", TEST, code=3)["reasons"] == ["paused: nothing is decided before it is resumed"]
         step(testing, "pause", TEST, result="unchanged")
         result = call(testing, "resume", TEST)
         assert result.stdout == f"{TEST} goes on\n"

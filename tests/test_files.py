@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cortex_autolearn.adapters import files
-from cortex_autolearn.adapters.files import append_line, clean_temporaries, replace, wrap
+from cortex_autolearn.adapters.files import clean_temporaries, replace, wrap
 from cortex_autolearn.adapters.tree import Entry, Refused, Tree
 from cortex_autolearn.ports import BoundaryError
 
@@ -310,9 +310,8 @@ def test_read_only_file_system_is_explained(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "size=64k") as disk:
         (disk / "x").write_bytes(b"old")
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        for write in (replace, append_line):
-            with pytest.raises(BoundaryError, match="read-only"):
-                write(disk / "x", b"new")
+        with pytest.raises(BoundaryError, match="read-only"):
+            replace(disk / "x", b"new")
         with pytest.raises(BoundaryError, match="read-only"):
             replace(disk / "folder" / "x", b"new")
 
@@ -332,7 +331,7 @@ from cortex_autolearn.ports import BoundaryError
 closed = Path({str(tmp_path)!r}) / "closed"
 tree = Tree(closed.parent)
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
-for call in (lambda: replace(closed / "x", b""), lambda: append_line(closed / "x", b""),
+for call in (lambda: replace(closed / "x", b""),
              lambda: tree.open_input("closed/x"), lambda: tree.scan("closed", "")):
     try:
         call()
@@ -341,7 +340,7 @@ for call in (lambda: replace(closed / "x", b""), lambda: append_line(closed / "x
 """
     # The interpreter itself may lie where only root may read: it is started as root and drops its rights then.
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.split() == ["True", "False"] * 4, told.stderr
+    assert told.stdout.split() == ["True", "False"] * 3, told.stderr
 
 
 def test_killed_replace_leaves_old_or_new(tmp_path: Path) -> None:
@@ -367,57 +366,6 @@ def test_killed_replace_leaves_old_or_new(tmp_path: Path) -> None:
     assert clean_temporaries(tmp_path, older_than_s=0) == leftovers
     assert sorted(os.listdir(tmp_path)) == [".dir.0123456789abcdef.tmp", ".keep.tmp", "x"]
     assert clean_temporaries(tmp_path / "nowhere", older_than_s=0) == 0
-
-
-# --- appending ------------------------------------------------------------------------------------------------------
-
-
-def test_append_line_writes_one_line(tmp_path: Path) -> None:
-    """A line gets its line feed, and one before it where a killed writer left half a line; folders are made."""
-    path = tmp_path / "a" / "x.jsonl"
-    append_line(path, b"1")
-    append_line(path, b"2\n")
-    path.write_bytes(path.read_bytes() + b'{"torn')
-    append_line(path, b"3")
-    assert path.read_bytes() == b'1\n2\n{"torn\n3\n'
-    with pytest.raises(ValueError, match="line feed"):
-        append_line(path, b"4\n5\n")
-    (tmp_path / "fifo").unlink(missing_ok=True)
-    os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(BoundaryError, match="FIFO"):
-        append_line(tmp_path / "fifo", b"6")
-
-
-def test_many_processes_append_whole_lines(tmp_path: Path) -> None:
-    """Lines of processes that append at once are all there and whole."""
-    code = (
-        "import sys; from pathlib import Path; from cortex_autolearn.adapters.files import append_line\n"
-        "for n in range(500): append_line(Path(sys.argv[1]), b'%s-%d-' % (sys.argv[2].encode(), n) + b'x' * (n * 40))"
-    )
-    path = tmp_path / "x.jsonl"
-    writers = [subprocess.Popen([sys.executable, "-c", code, path, str(n)], cwd=HERE) for n in range(6)]
-    assert [writer.wait(60) for writer in writers] == [0] * 6
-    lines = [line for line in path.read_bytes().split(b"\n") if line]
-    expected = {b"%d-%d-" % (writer, n) + b"x" * (n * 40) for writer in range(6) for n in range(500)}
-    assert len(lines) == 3_000
-    assert set(lines) == expected
-
-
-@needs_root
-def test_append_on_a_full_disk_recovers(tmp_path: Path) -> None:
-    """On a full disk an append says so; once there is room, the next line stands on its own."""
-    with mounted(tmp_path / "disk", "size=64k") as disk:
-        (disk / "ballast").write_bytes(b"b" * 40_000)
-        written = 0
-        with pytest.raises(BoundaryError, match="Free space"):
-            for _ in range(100):
-                append_line(disk / "x", b"l" * 900)
-                written += 1
-        (disk / "ballast").unlink()
-        append_line(disk / "x", b"after")
-        lines = (disk / "x").read_bytes().split(b"\n")
-        assert lines[-2:] == [b"after", b""]
-        assert lines.count(b"l" * 900) == written > 0
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------

@@ -108,6 +108,15 @@ def test_every_event_is_described() -> None:
     assert sorted(event for event in told if f"`{event}`" not in section) == []
 
 
+def test_every_event_of_the_log_exists() -> None:
+    """Nobody waits for a line that never comes."""
+    source = "".join(path.read_text() for path in (REPOSITORY / "cortex_autolearn").rglob("*.py"))
+    section = README.split("\n## Logs and events\n")[1].split("\n| `event` | meaning |\n")[1].split("\n\n")[0]
+    names = [name for row in section.splitlines()[1:] for name in row.split("|")[1].split("`")[1::2]]
+    assert len(names) > 30
+    assert [name for name in names if f'"{name}"' not in source] == []
+
+
 def test_there_are_two_blocks_to_run() -> None:
     """The quick start has the only two: one does the main job, one passes the tests, both in a fresh environment."""
     blocks = re.findall(r"^```(?:sh|bash|console|shell)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cortex_autolearn.model.experiments import Actor, Phase
 from cortex_autolearn.rollout.registry import (
     TRANSITIONS,
-    Actor,
-    Phase,
     Refused,
     Serving,
     Step,

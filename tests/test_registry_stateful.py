@@ -91,7 +91,8 @@ WORDS = (
     "pause pause resume resume",
     "pause abort abort",
 )
-BACK = {"roll_back", "revert", "restore"}
+FORWARD = {"promote", "settle"}
+"""After any other last step a rollback that names no version changes nothing."""
 
 
 @dataclass
@@ -296,9 +297,9 @@ class Registry(RuleBasedStateMachine):
             model.end("revert" if watched else "roll_back", self.now_s, "manual_decision", back=watched)
             return
         earlier = [version for version in model.champions() if version != model.champion]
-        if model.phase != "steady" or (to is None and not self.went_back(model) and not earlier):
+        if model.phase != "steady" or (to is None and not self.stands(model) and not earlier):
             assert isinstance(found, Refused)
-        elif (to is None and self.went_back(model)) or to == model.champion:
+        elif (to is None and self.stands(model)) or to == model.champion:
             assert isinstance(found, Unchanged)
         elif to is not None and to not in earlier:
             assert isinstance(found, Refused)
@@ -578,8 +579,9 @@ class Registry(RuleBasedStateMachine):
         return found
 
     @staticmethod
-    def went_back(model: Model) -> bool:
-        return bool(model.changes) and model.changes[-1][3] in BACK
+    def stands(model: Model) -> bool:
+        """Tell whether there is nothing to roll back, but by name."""
+        return bool(model.changes) and model.changes[-1][3] not in FORWARD
 
     def write(self, test: Running, pairs: list[tuple[float | None, float | None]]) -> None:
         path = self.root / layout.results_file(test.name)

@@ -9,8 +9,9 @@ import pytest
 
 from cortex_autolearn.assignment import variant
 from cortex_autolearn.model import instants
-from cortex_autolearn.model.experiments import Experiment, Pause, Variant
+from cortex_autolearn.model.experiments import Experiment, Pause
 from cortex_autolearn.model.rollout_policy import RolloutPolicy
+from cortex_autolearn.model.routing import Variant
 from cortex_autolearn.rollout import outcomes
 from cortex_autolearn.rollout.outcomes import Assigned, Finished, Record, Refused, Unrouted, Void, of_results, of_silver
 from cortex_autolearn.rollout.plan import begin_watch

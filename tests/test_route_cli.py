@@ -14,8 +14,8 @@ import pytest
 
 from cortex_autolearn.cli.render import MAX_INPUT_BYTES
 from cortex_autolearn.model import layout, routing
-from cortex_autolearn.model.policy import DEFAULT_SYSTEM_PROMPT
 from cortex_autolearn.model.routing import Route, Served
+from cortex_autolearn.model.training_policy import DEFAULT_SYSTEM_PROMPT
 from cortex_autolearn.router import Router
 
 TEST = "security-master-ft-20251127-001"

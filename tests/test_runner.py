@@ -19,6 +19,7 @@ import pytest
 from cortex_autolearn.adapters import observe
 from cortex_autolearn.adapters.lock import FileLock, holder, is_held
 from cortex_autolearn.model import layout
+from cortex_autolearn.model.runs import Run
 from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.runner import Unrecorded, WaitAbandonedError, _Recorded, lock_file
 from cortex_autolearn.testing import Fleet, append
@@ -168,9 +169,18 @@ def test_days_of_gold_and_kpis_are_options(running: Application) -> None:
     assert (running.root / layout.kpis_file(20260101, 20260107)).exists()
 
 
+def test_days_are_told_with_all_their_digits(running: Application) -> None:
+    """A record of the first year has the same day in every list."""
+    first_year = {"created_at": "0001-01-01T00:00:00Z", "completed_at": "0001-01-01T00:01:00Z"}
+    write_bronze(running.root, "tasks.jsonl", good_task("early", **first_year))
+    counts = running.run("medallion", trigger="command").counts
+    assert counts["days"] == counts["gold_days"] == ["00010101"]
+
+
 def test_a_run_that_takes_long_says_how_far_it_is(running: Application) -> None:
     """In the log as well, but not at every step."""
-    recorded = _Recorded("r", running.app.log, None, lambda: False)
+    run = Run("r", "silver", "command", None, 0, None, None, {})
+    recorded = _Recorded(run, running.app.log, None, lambda: False)
     recorded.progress(1, 10)
     assert running.logged("job_progress") == []
     recorded._said_at -= 11
@@ -204,6 +214,7 @@ def test_status_is_one_line(running: Application) -> None:
     running.run("status", trigger="schedule")
     (line,) = running.logged("status")
     assert line["waiting"] == 1
+    assert line["due"] is False  # as far as a training goes
     assert line["data_collection"]["training_examples"] == 0
     assert line["last_runs"]["silver"]["result"] == "ok"
     assert line["disk"]["bronze_bytes"] == len(good_task("a"))
@@ -241,7 +252,9 @@ def test_failed_job_is_recorded_and_its_slot_done(running: Application) -> None:
     assert layout.BRONZE in line["subject"]
     with running.app.store.read() as reading:
         assert reading.slot_done("medallion", "2026-01-05")
-        assert reading.run_totals() == {("medallion", "failed"): 1}
+        last = reading.last_run("medallion")
+        assert last is not None
+        assert last.result == "failed"
         assert reading.unfinished_runs("medallion") == []
 
 
@@ -252,7 +265,9 @@ def test_error_passes_through_when_asked(running: Application) -> None:
         running.run("silver", trigger="command", raise_errors=True)
     assert running.logged("job_failed") == []
     with running.app.store.read() as reading:
-        assert reading.run_totals() == {("silver", "failed"): 1}
+        last = reading.last_run("silver")
+        assert last is not None
+        assert last.result == "failed"
 
 
 class _Bug(Exception):  # noqa: N818 -- it stands for any
@@ -291,7 +306,9 @@ def test_interrupt_passes_and_is_recorded(running: Application) -> None:
     (event,) = running.events("medallion_run")
     assert (event["interrupted"], event["silver"]) == (True, 1)
     with running.app.store.read() as reading:
-        assert reading.run_totals() == {("silver", "interrupted"): 1}
+        last = reading.last_run("silver")
+        assert last is not None
+        assert last.result == "interrupted"
     assert running.run("silver", trigger="command").result == "ok", "the lock was let go of"
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
 from cortex_autolearn.model import policy
+from cortex_autolearn.model.training_policy import TrainingPolicy
 from cortex_autolearn.settings import (
     ConfigError,
     Field,
@@ -685,7 +686,7 @@ SETTINGS = st.builds(
         max_duration_s=floats(100, 10_000),
         training_percent=st.integers(1, 99),
     ),
-    training=st.builds(policy.TrainingPolicy, system_prompt=PLAIN, epochs=st.integers(1, 100)),
+    training=st.builds(TrainingPolicy, system_prompt=PLAIN, epochs=st.integers(1, 100)),
     log=st.builds(policy.LogPolicy, file=PLAIN, level=st.sampled_from(["debug", "error"])),
 )
 

@@ -112,33 +112,6 @@ def stage(path: Path, data: bytes | Iterable[bytes]) -> Path:
     return temporary
 
 
-def append_line(path: Path, line: bytes) -> None:
-    """Append one line by one write in append mode, so that many processes may do so at once. Not fsynced.
-
-    A line feed is added where ``line`` has none, and one before it where the file ends in the middle of a line, which
-    a killed writer left; at worst, when two see that at once, there is an empty line.
-
-    Raises:
-        ValueError: ``line`` holds a line feed before its end.
-        BoundaryError: it could not be written, or not whole (then the next call starts on a new line).
-    """
-    body = line.removesuffix(b"\n")
-    if b"\n" in body:
-        raise ValueError("line holds a line feed before its end: pass one line")
-    with wrap("append to", path):
-        make_folder(path.parent)
-        opened = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
-        try:
-            status = os.fstat(opened)
-            require_regular(path, status.st_mode)
-            torn = status.st_size > 0 and os.pread(opened, 1, status.st_size - 1) != b"\n"
-            whole = b"%b%b\n" % (b"\n" if torn else b"", body)
-            if os.write(opened, whole) < len(whole):
-                raise OSError(errno.ENOSPC, "only a part of the line could be written")
-        finally:
-            os.close(opened)
-
-
 def make_folder(folder: Path) -> None:
     """Create ``folder`` and its missing parents, each fsynced into the one above. Raises OSError."""
     try:

@@ -9,7 +9,7 @@ import click
 import msgspec
 import orjson
 
-from cortex_autolearn.cli.call import Command, Group, pass_call
+from cortex_autolearn.cli.call import Command, Group, json_option, pass_call
 from cortex_autolearn.cli.card import (
     criteria_table,
     criterion_dict,
@@ -18,7 +18,6 @@ from cortex_autolearn.cli.card import (
     evidence_table,
     find_test,
     gain_lines,
-    json_option,
     lettered,
     number,
     unknown,
@@ -31,7 +30,7 @@ from cortex_autolearn.cli.opened import opened
 from cortex_autolearn.cli.printing import note, period, plural, print_json, printable, table
 from cortex_autolearn.cli.route import MASTER
 from cortex_autolearn.model import instants, layout
-from cortex_autolearn.rollout import forecast, report
+from cortex_autolearn.rollout import decide, forecast, plan, report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -214,7 +213,12 @@ def forecast_of(found: Summary, now_us: int) -> Forecast:
     pace = forecast.Pace(found.tasks_per_day, elapsed_s, now_us)
     if test.kind == "watch":
         return forecast.of_watch(numbers, test.policy, pace)
-    return forecast.of_test(numbers, test.policy, 100 - test.percentage_a, pace)
+    expected = forecast.of_test(numbers, test.policy, 100 - test.percentage_a, pace)
+    return expected._replace(half_us=None, most_us=None) if _is_out_of_reach(test) else expected
+
+
+def _is_out_of_reach(test: Experiment) -> bool:
+    return decide.is_out_of_reach(test.baseline.get("completion", 0.0), test.policy)
 
 
 def _summary_dict(found: Summary, expected: Forecast | None) -> dict[str, Any]:
@@ -228,6 +232,7 @@ def _summary_dict(found: Summary, expected: Forecast | None) -> dict[str, Any]:
         "traffic": {"a": test.percentage_a, "b": 100 - test.percentage_a},
         **card,
         "cost_usd": found.cost_usd,
+        "closed_gain": found.closed_gain,
         "intervals": found.intervals,
         "criteria": [criterion_dict(one) for one in found.criteria],
         "tasks_per_day": round(found.tasks_per_day, 3),
@@ -253,7 +258,7 @@ def _summary_lines(found: Summary, expected: Forecast | None, now_us: int) -> li
         "",
         variants_table(card, test, found.cost_usd),
         "",
-        *gain_lines(card, found.intervals),
+        *gain_lines(card, found.closed_gain, found.intervals),
         "",
     ]
     if test.kind == "test":
@@ -280,14 +285,16 @@ def _forecast_lines(test: Experiment, expected: Forecast | None, per_day: float,
     if test.kind == "watch":
         return [f"{rate}: settled about {when(expected.earliest_us)}, unless it is reverted before"]
     lines = [f"{rate}:"]
-    if expected.earliest_us > now_us:
-        lines.append(f"  {when(expected.earliest_us)}  no promotion before: until then there are too few tasks")
-    lines += [
-        f"  {when(expected.half_us)}  half of the clearly better models are promoted (+0.3, +5.7 points)",
-        f"  {when(expected.most_us)}  nine of ten of them are",
-        f"  {when(expected.latest_us)}  it ends by then, whatever it shows",
-    ]
-    return lines
+    if _is_out_of_reach(test):
+        lines.append("  no promotion is to be expected: see the note")
+    else:
+        if expected.earliest_us > now_us:
+            lines.append(f"  {when(expected.earliest_us)}  no promotion before: until then there are too few tasks")
+        lines += [
+            f"  {when(expected.half_us)}  half of the clearly better models are promoted (+0.3, +5.7 points)",
+            f"  {when(expected.most_us)}  nine of ten of them are",
+        ]
+    return [*lines, f"  {when(expected.latest_us)}  it ends by then, whatever it shows"]
 
 
 def _show_lines(test: Experiment) -> list[str]:
@@ -344,6 +351,8 @@ def _noted(notes: Mapping[str, Any]) -> list[str]:
         return []
     half, most = notes.get("expected_days") or (None, None)
     days = f", a good model promoted in {number(half)} to {number(most)} days" if half is not None else ""
+    if plan.GATE_OUT_OF_REACH in notes.get("warnings", ()):
+        days = ", no promotion is to be expected"
     lines = [f"Expected:  {number(notes.get('tasks_per_day'))} tasks a day{days} (when it began)"]
     return lines + [f"Warned:    {warning}" for warning in notes.get("warnings", ())]
 

@@ -42,6 +42,8 @@ _COMMAND: Final = re.compile(
 )
 _REPORT: Final = "This is a bug: please report it with the output of the same command with --debug."
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
 
 @dataclass(frozen=True)
 class Call:
@@ -103,6 +105,15 @@ class Command(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - click's own
         super().__init__(*args, **kwargs)
         self.params += _global_options()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; a name or a remark that is not UTF-8 is wrong usage, for nothing can hold it."""
+        rest = super().parse_args(ctx, args)
+        for param in self.params:
+            value = ctx.params.get(param.name or "")
+            if param.type is click.STRING and isinstance(value, str):
+                _require_utf8(value, ctx, param)
+        return rest
 
 
 class Group(click.Group):
@@ -209,6 +220,13 @@ def _global_options() -> list[click.Parameter]:
             ["--debug"], is_flag=True, expose_value=False, callback=_note, help="Show where an error came from."
         ),
     ]
+
+
+def _require_utf8(value: str, ctx: click.Context, param: click.Parameter) -> None:
+    try:
+        value.encode("utf-8")
+    except UnicodeError as error:
+        raise click.BadParameter(f"it is not UTF-8: {error}.", ctx=ctx, param=param) from None
 
 
 def _note(ctx: click.Context, param: click.Parameter, value: object) -> None:

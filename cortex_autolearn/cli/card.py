@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from cortex_autolearn.model.rollout_policy import RolloutPolicy
     from cortex_autolearn.rollout.decide import Criterion
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-
 EXIT_CODES: Final[Mapping[str, int]] = {
     "promote": 0,
     "settle": 0,

@@ -8,7 +8,7 @@ import click
 import msgspec
 import orjson
 
-from cortex_autolearn.cli.call import Command, pass_call
+from cortex_autolearn.cli.call import Command, json_option, pass_call
 from cortex_autolearn.cli.card import (
     EXIT_CODES,
     criteria_table,
@@ -18,7 +18,6 @@ from cortex_autolearn.cli.card import (
     evidence_table,
     find_test,
     gain_lines,
-    json_option,
     lettered,
     unknown,
     variants_table,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from cortex_autolearn import doctor as doctor_module
-from cortex_autolearn.cli.call import FAILED, Command, pass_call
+from cortex_autolearn.cli.call import FAILED, Command, json_option, pass_call
 from cortex_autolearn.cli.printing import colored, plural, print_json, printable
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _NAME_CHARS: Final = 14
 
 
 @click.command(cls=Command)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @pass_call
 def doctor(call: Call, *, as_json: bool) -> None:
     """Look for what is wrong, and say what to do about it. Changes nothing.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cortex_autolearn import settings
-from cortex_autolearn.cli.call import BAD_CONFIG, Command, Group, pass_call
+from cortex_autolearn.cli.call import BAD_CONFIG, Command, Group, json_option, pass_call
 from cortex_autolearn.cli.printing import plural, print_json, table
 from cortex_autolearn.model.layout import CONFIG
 
@@ -26,7 +26,7 @@ def config() -> None:
 
 
 @config.command(cls=Command)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @pass_call
 def show(call: Call, *, as_json: bool) -> None:
     """Print every setting, its value, and where that comes from. Secrets are masked.
@@ -43,7 +43,7 @@ def show(call: Call, *, as_json: bool) -> None:
 
 
 @config.command(cls=Command)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @pass_call
 def check(call: Call, *, as_json: bool) -> None:
     """Say whether the configuration is right; else print all that is wrong and exit 78.

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from cortex_autolearn.adapters import files
-from cortex_autolearn.cli.call import Command, Group, pass_call
+from cortex_autolearn.cli.call import Command, Group, json_option, pass_call
 from cortex_autolearn.cli.opened import opened
 from cortex_autolearn.cli.printing import Bar, plural, print_json, printable, size, table
 from cortex_autolearn.model import chat_formats, instants, layout
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 _SHOWN: Final = 10
 _LONGEST_ID: Final = 64
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-
 
 @click.group(cls=Group)
 def dataset() -> None:
@@ -47,7 +45,7 @@ def dataset() -> None:
 
 
 @dataset.command("list", cls=Command)
-@_json
+@json_option
 @pass_call
 def list_(call: Call, *, as_json: bool) -> None:
     """List all datasets, the oldest first.
@@ -76,7 +74,7 @@ def list_(call: Call, *, as_json: bool) -> None:
 
 @dataset.command(cls=Command)
 @click.argument("dataset_id", metavar="[DATASET]", required=False)
-@_json
+@json_option
 @pass_call
 def show(call: Call, *, dataset_id: str | None, as_json: bool) -> None:
     """Show what a dataset holds, what was left out and why. Without DATASET, the newest.
@@ -99,7 +97,7 @@ def show(call: Call, *, dataset_id: str | None, as_json: bool) -> None:
 
 @dataset.command(cls=Command)
 @click.option("--master", metavar="MASTER", help="Only of this master's work; else of all.")
-@_json
+@json_option
 @pass_call
 def build(call: Call, *, master: str | None, as_json: bool) -> None:
     """Build the dataset of what is collected now.
@@ -140,7 +138,7 @@ def build(call: Call, *, master: str | None, as_json: bool) -> None:
 @dataset.command(cls=Command)
 @click.argument("before", metavar="A")
 @click.argument("after", metavar="B")
-@_json
+@json_option
 @pass_call
 def diff(call: Call, *, before: str, after: str, as_json: bool) -> None:
     """Show which tasks are in dataset B and not in A, or in A and not in B, and whose example changed.
@@ -182,7 +180,7 @@ def diff(call: Call, *, before: str, after: str, as_json: bool) -> None:
     help="Whose format the files are to have.",
 )
 @click.option("--to", "folder", metavar="DIR", help="Where to write them.  [default: ./DATASET-FORMAT]")
-@_json
+@json_option
 @pass_call
 def export(call: Call, *, dataset_id: str | None, form: str, folder: str | None, as_json: bool) -> None:
     """Write both splits of a dataset in a provider's format. Without DATASET, the newest.

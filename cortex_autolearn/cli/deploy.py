@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cortex_autolearn.cli.call import FAILED, Command, pass_call
-from cortex_autolearn.cli.card import find_test, json_option, number, unknown, wrapped
+from cortex_autolearn.cli.call import FAILED, Command, json_option, pass_call
+from cortex_autolearn.cli.card import find_test, number, unknown, wrapped
 from cortex_autolearn.cli.opened import opened
+from cortex_autolearn.cli.person import clean, person
 from cortex_autolearn.cli.printing import note, print_json
 from cortex_autolearn.cli.route import MASTER
 from cortex_autolearn.model import instants, layout
+from cortex_autolearn.rollout.plan import GATE_OUT_OF_REACH
 from cortex_autolearn.rollout.registry import Refused, Unchanged
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _MOST_WHY: Final = 500
 
 
 def _why(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    text = " ".join(_clean(value).split())
+    text = " ".join(clean(value).split())
     if len(text) > _MOST_WHY:
         raise click.BadParameter(f"{len(text):,} characters: at most {_MOST_WHY} are kept", ctx=ctx, param=param)
     return text
@@ -58,7 +59,7 @@ def deploy(call: Call, model: str, master: str, *, dry_run: bool, why: str, as_j
             if reading.model(model) is None:
                 raise unknown("model", model, [one.ref.model_id for one in reversed(reading.models())])
         _require_master(app, master)
-        result = app.rooms.rollout.deploy(model, master, by=_person(), why=why, dry_run=dry_run)
+        result = app.rooms.rollout.deploy(model, master, by=person(), why=why, dry_run=dry_run)
         _finish(app, result, as_json=as_json, is_dry=dry_run)
 
 
@@ -75,7 +76,7 @@ def promote(call: Call, master: str, *, why: str, as_json: bool) -> None:
     \b
     Example:  cortex-autolearn promote security-master --why "checked by hand"
     """
-    _of_master(call, master, lambda app: app.rooms.rollout.promote(master, by=_person(), why=why), as_json=as_json)
+    _of_master(call, master, lambda app: app.rooms.rollout.promote(master, by=person(), why=why), as_json=as_json)
 
 
 @click.command(cls=Command)
@@ -88,7 +89,8 @@ def rollback(call: Call, master: str, *, version: str | None, why: str, as_json:
     """Give all tasks of MASTER to the champion that is, or was.
 
     While a challenger is tested, that ends, and the champion stays. While a promoted model is watched, the former
-    champion comes back. Else the last former champion comes back, or the one that --to names.
+    champion comes back. When neither runs, it comes back if the end of that watch was the last that happened, or if
+    --to names it; else nothing changes.
 
     \b
     Example:  cortex-autolearn rollback security-master --why "answers are cut off"
@@ -96,7 +98,7 @@ def rollback(call: Call, master: str, *, version: str | None, why: str, as_json:
     """
 
     def step(app: App) -> Result:
-        return app.rooms.rollout.rollback(master, by=_person(), why=why, to=version)
+        return app.rooms.rollout.rollback(master, by=person(), why=why, to=version)
 
     _of_master(call, master, step, as_json=as_json)
 
@@ -112,7 +114,7 @@ def pause(call: Call, test: str, *, why: str, as_json: bool) -> None:
     \b
     Example:  cortex-autolearn pause security-master-ft-20251127-001 --why "the provider has trouble"
     """
-    _of_test(call, test, lambda app: app.rooms.rollout.pause(test, by=_person(), why=why), as_json=as_json)
+    _of_test(call, test, lambda app: app.rooms.rollout.pause(test, by=person(), why=why), as_json=as_json)
 
 
 @click.command(cls=Command)
@@ -126,7 +128,7 @@ def resume(call: Call, test: str, *, why: str, as_json: bool) -> None:
     \b
     Example:  cortex-autolearn resume security-master-ft-20251127-001
     """
-    _of_test(call, test, lambda app: app.rooms.rollout.resume(test, by=_person(), why=why), as_json=as_json)
+    _of_test(call, test, lambda app: app.rooms.rollout.resume(test, by=person(), why=why), as_json=as_json)
 
 
 @click.command(cls=Command)
@@ -144,7 +146,7 @@ def abort(call: Call, test: str, *, why: str, as_json: bool) -> None:
     """
 
     def step(app: App) -> Result:
-        return app.rooms.rollout.abort(test, by=_person(), why=why)
+        return app.rooms.rollout.abort(test, by=person(), why=why)
 
     _of_test(call, test, step, as_json=as_json, or_deploying=True)
 
@@ -230,20 +232,10 @@ def _outlook(details: dict[str, Any]) -> list[str]:
     if details.get("occupied_by"):
         lines.append(f"It waits: {details['occupied_by']}, a test that is not ours, runs for this master")
     half, most = details["expected_days"]
-    if half is None:
+    if GATE_OUT_OF_REACH in details["warnings"]:
+        lines.append("No promotion is to be expected: see the note")
+    elif half is None:
         lines.append("Nothing can be said about how long it takes: no task of this master was seen lately")
     else:
         lines.append(f"A clearly better model is promoted in about {number(half)} days, nine of ten in {number(most)}")
     return lines + [f"Note: {warning}" for warning in details["warnings"]]
-
-
-def _person() -> str:
-    try:
-        return _clean(getpass.getuser())
-    except (OSError, KeyError, ImportError):
-        return "unknown"
-
-
-def _clean(text: str) -> str:
-    """Return a text from the shell without the bytes that are no UTF-8, which no event can hold."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

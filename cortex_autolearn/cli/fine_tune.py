@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -11,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cortex_autolearn import status as status_module
-from cortex_autolearn.cli.call import FAILED, Command, Group, pass_call
+from cortex_autolearn.cli.call import FAILED, Command, Group, json_option, pass_call
 from cortex_autolearn.cli.opened import opened
+from cortex_autolearn.cli.person import person
 from cortex_autolearn.cli.printing import Bar, note, print_json, printable, table
 from cortex_autolearn.model import layout
 from cortex_autolearn.model.training_jobs import GLOBAL
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from cortex_autolearn.cli.call import Call
 
 _PROVIDER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,255}")
-
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 @click.group("fine-tune", cls=Group)
@@ -44,7 +41,7 @@ def fine_tune() -> None:
 
 
 @fine_tune.command(cls=Command)
-@_json
+@json_option
 @pass_call
 def status(call: Call, *, as_json: bool) -> None:
     """Show how many training examples there are, of how many that are needed, and what is under way.
@@ -87,7 +84,7 @@ def status(call: Call, *, as_json: bool) -> None:
 
 
 @fine_tune.command(cls=Command)
-@_json
+@json_option
 @pass_call
 def jobs(call: Call, *, as_json: bool) -> None:
     """List the trainings, the oldest first, with their progress and what their backends measured.
@@ -120,7 +117,7 @@ def jobs(call: Call, *, as_json: bool) -> None:
 @click.option("--master", metavar="MASTER", help="Train a model for this master only; else one for all.")
 @click.option("--force", is_flag=True, help="Start with fewer examples, or sooner after a failure, than the rule asks.")
 @click.option("--dry-run", is_flag=True, help="Say what would happen, and do nothing.")
-@_json
+@json_option
 @pass_call
 def trigger(call: Call, *, master: str | None, force: bool, dry_run: bool, as_json: bool) -> None:
     """Start a training now, if the rule allows it. A second one of the same scope is never started.
@@ -153,7 +150,7 @@ def trigger(call: Call, *, master: str | None, force: bool, dry_run: bool, as_js
     is_flag=True,
     help="End it here even if its backend does not answer; see there whether it still runs, and what it costs.",
 )
-@_json
+@json_option
 @pass_call
 def cancel(call: Call, *, job: str, give_up: bool, as_json: bool) -> None:
     """End the training that makes model JOB, such as ft-20261122-001.
@@ -175,7 +172,7 @@ def cancel(call: Call, *, job: str, give_up: bool, as_json: bool) -> None:
 @fine_tune.command(cls=Command)
 @click.argument("job")
 @click.option("--model", metavar="ID", required=True, help="The provider's id of the model that was trained elsewhere.")
-@_json
+@json_option
 @pass_call
 def complete(call: Call, *, job: str, model: str, as_json: bool) -> None:
     """Hand in the model that was trained elsewhere from what the backend "export" wrote for JOB.
@@ -211,7 +208,7 @@ def _trigger(call: Call, scope: str, *, force: bool) -> dict[str, Any]:
     with opened(call) as app:
         app.rooms.training.preview(scope, is_forced=force)  # a name that is wrong is no run that failed
         try:
-            options: dict[str, Any] = {"start": scope, "is_forced": force, "by": _user()}
+            options: dict[str, Any] = {"start": scope, "is_forced": force, "by": person()}
             result = app.runner.run("training", trigger="command", progress=bar, raise_errors=True, **options)
         finally:
             bar.clear()
@@ -223,13 +220,6 @@ def _trigger(call: Call, scope: str, *, force: bool) -> dict[str, Any]:
     if "troubles" in result.counts:
         shown["troubles"] = result.counts["troubles"]
     return shown
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container whose user has no name
-        return f"user {os.getuid()}"
 
 
 @contextmanager

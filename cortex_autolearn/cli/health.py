@@ -9,7 +9,7 @@ import click
 
 from cortex_autolearn.adapters import lock
 from cortex_autolearn.adapters.files import wrap
-from cortex_autolearn.cli.call import FAILED, Command, pass_call
+from cortex_autolearn.cli.call import FAILED, Command, json_option, pass_call
 from cortex_autolearn.cli.printing import print_json
 from cortex_autolearn.model import layout
 
@@ -34,7 +34,7 @@ class _Found(NamedTuple):
 
 @click.command(cls=Command)
 @click.option("--ready", is_flag=True, help="Ask whether it can do its work, not only whether it lives.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @pass_call
 def health(call: Call, *, ready: bool, as_json: bool) -> None:
     """Say whether the daemon on ROOT lives; exits 0 when it does, and 1 when not.

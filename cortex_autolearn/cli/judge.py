@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cortex_autolearn.cli.call import Command, Group, pass_call
+from cortex_autolearn.cli.call import Command, Group, json_option, pass_call
 from cortex_autolearn.cli.opened import opened
 from cortex_autolearn.cli.printing import plural, print_json, printable, table
 from cortex_autolearn.collect.agreement import ENOUGH, agreement
@@ -32,7 +32,7 @@ def judge() -> None:
 
 
 @judge.command(cls=Command)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @pass_call
 def calibrate(call: Call, *, as_json: bool) -> None:
     """Compare the judge's scores with people's labels and with tasks' own scores, by master.

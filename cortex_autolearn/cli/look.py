@@ -11,7 +11,7 @@ import orjson
 
 from cortex_autolearn import status as status_module
 from cortex_autolearn.adapters.store.database import event_line
-from cortex_autolearn.cli.call import Command, pass_call
+from cortex_autolearn.cli.call import Command, json_option, pass_call
 from cortex_autolearn.cli.card import number
 from cortex_autolearn.cli.opened import opened
 from cortex_autolearn.cli.printing import (
@@ -27,9 +27,10 @@ from cortex_autolearn.cli.printing import (
 )
 from cortex_autolearn.model import instants
 from cortex_autolearn.model.judging import MICRO_USD
+from cortex_autolearn.model.training_jobs import GLOBAL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cortex_autolearn.cli.call import Call
     from cortex_autolearn.collect.standing import Standing
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 _POLL_S: Final = 0.5
 _PAGE: Final = 1_000
 _LAST_SHOWN: Final = 10
+_MOST: Final = (1 << 63) - 1
+"""SQLite knows no larger number."""
 
 ROLLOUT_KINDS: Final = (
     "challenger_deployed",
@@ -74,11 +77,9 @@ EVENT_KINDS: Final = (
 
 _Event = tuple[int, str, str, str]
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-
 
 @click.command(cls=Command)
-@_json
+@json_option
 @pass_call
 def status(call: Call, *, as_json: bool) -> None:
     """Show how far the system is: examples collected, what was rejected and why, the schedule, and what it takes.
@@ -96,7 +97,7 @@ def status(call: Call, *, as_json: bool) -> None:
 
 
 @click.command(cls=Command)
-@_json
+@json_option
 @pass_call
 def schedule(call: Call, *, as_json: bool) -> None:
     """Show for each job its rule, its last run, and when it runs next, in local time and in UTC.
@@ -130,9 +131,9 @@ def schedule(call: Call, *, as_json: bool) -> None:
     type=click.Choice(EVENT_KINDS),
     help=f"Only events of this type: {', '.join(EVENT_KINDS)}.",
 )
-@click.option("--since", type=click.IntRange(min=0), metavar="SEQ", help="Only events after this sequence number.")
+@click.option("--since", type=click.IntRange(0, _MOST), metavar="SEQ", help="Only events after this sequence number.")
 @click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="At most N: the last, or the first after --since."
+    "--limit", type=click.IntRange(1, _MOST), metavar="N", help="At most N: the last, or the first after --since."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, as the events file holds it.")
 @pass_call
@@ -179,12 +180,12 @@ def status_text(found: Status) -> str:
     tokens, cost = found.estimate
     lag = found.lag
     waits = f"{size(lag.bytes)} in {plural(lag.files, 'file')}, for {period(lag.seconds)}" if lag.files else "nothing"
-    ready = f"{collection['progress_percent']:g} %, {'ready' if collection['ready'] else 'not ready'}"
+    examples = examples_text(collection["training_examples"], found.fine_tuning["scopes"])
     lines = [
         f"Root:      {found.root}",
         f"Daemon:    {daemon}",
         "",
-        f"Training examples:   {collection['training_examples']:,} of {collection['min_required']:,} ({ready})",
+        f"Training examples:   {examples}",
         f"Validation examples: {collection['validation_examples']:,}",
         f"Estimated training:  {tokens:,} tokens, {_price(cost)}",
         "",
@@ -213,6 +214,17 @@ def status_text(found: Status) -> str:
         *_indented((name.removesuffix("_bytes"), size(count)) for name, count in found.disk.items()),
     ]
     return printable("\n".join(lines))
+
+
+def examples_text(collected: int, scopes: Sequence[Mapping[str, Any]]) -> str:
+    """Say how many examples there are, and how many of them the next training has, and needs."""
+    text = f"{collected:,} collected"
+    if not scopes:
+        return text
+    first = max(scopes, key=lambda one: one["new"] / one["needed"])
+    text += f"; {first['new']:,} of {first['needed']:,} new"
+    text += ": the next training is due" if first["new"] >= first["needed"] else " for the next training"
+    return text if first["scope"] == GLOBAL else f"{text} ({first['scope']})"
 
 
 def _indented(pairs: Iterable[tuple[str, Any]]) -> list[str]:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _BAR_CHARS: Final = 28
 _REDRAW_S: Final = 0.1
-_KIB: Final = 1024
 _LINES_AT_ONCE: Final = 1_000
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cortex_autolearn.cli.call import Command, pass_call
+from cortex_autolearn.cli.call import Command, json_option, pass_call
 from cortex_autolearn.cli.dates import DAY, day_of
 from cortex_autolearn.cli.opened import opened
 from cortex_autolearn.cli.printing import Bar, note, period, plural, print_json, printable, size
@@ -23,8 +23,6 @@ _DAYS_SHOWN: Final = 10
 _READING: Final = ("silver", "medallion", "collection")
 """Jobs whose troubles are files; those of the others are providers."""
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-
 
 @click.command(cls=Command)
 @click.option("--date", "day", type=DAY, help="Write the gold of this day, changed or not, and of no other.")
@@ -32,7 +30,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 @click.option("--to", "last", type=DAY, help="… to this one.")
 @click.option("--rebuild", is_flag=True, help="Read all bronze again and replace silver, quarantine and gold.")
 @click.option("--compact", is_flag=True, help="Take superseded lines out of silver, as the nightly run does.")
-@_json
+@json_option
 @pass_call
 def medallion(
     call: Call, *, day: int | None, first: int | None, last: int | None, rebuild: bool, compact: bool, as_json: bool
@@ -61,7 +59,7 @@ def medallion(
 @click.command(cls=Command)
 @click.option("--date", "day", type=DAY, help="Decide about all tasks of this silver day, and of no other.")
 @click.option("--all", "everything", is_flag=True, help="Decide about all tasks again.")
-@_json
+@json_option
 @pass_call
 def collect(call: Call, *, day: int | None, everything: bool, as_json: bool) -> None:
     """Let the quality rule decide about the tasks that are new, and collect the good ones.
@@ -85,7 +83,7 @@ def collect(call: Call, *, day: int | None, everything: bool, as_json: bool) -> 
 
 @click.command("run-once", cls=Command)
 @click.argument("job", type=click.Choice(JOBS))
-@_json
+@json_option
 @pass_call
 def run_once(call: Call, *, job: str, as_json: bool) -> None:
     """Run one job of the schedule now, wait for it, and show what it did.
@@ -97,6 +95,7 @@ def run_once(call: Call, *, job: str, as_json: bool) -> None:
     scoring     have tasks scored, and take in what the judge answered
     readiness   look whether a fine-tuning is due, and start it
     training    look after the trainings under way
+    rollout     deploy what was trained, follow the tests, decide and apply
     status      log how far the system is
 
     \b
@@ -147,6 +146,7 @@ def collect_summary(counts: dict[str, Any]) -> str:
         reasons = sorted(counts["rejected"].items(), key=lambda item: -item[1])
         lines += ["", "Rejection reasons:", *[f"  {reason}: {count}" for reason, count in reasons]]
     extra = [("Already collected", counts["already_collected"]), ("Withdrawn", counts["withdrawn"])]
+    extra.append(("Quarantined of silver that Cortex wrote", counts.get("cortex_silver", {}).get("quarantined", 0)))
     lines += [""] * any(count for _, count in extra) + [f"{name}: {count}" for name, count in extra if count]
     return "\n".join(lines)
 
@@ -177,7 +177,7 @@ def _days(day: int | None, first: int | None, last: int | None) -> list[date] | 
         first = last = day
     if first is None or last is None:
         return None
-    begins, ends = date.fromisoformat(str(first)), date.fromisoformat(str(last))
+    begins, ends = date.fromisoformat(f"{first:08}"), date.fromisoformat(f"{last:08}")
     if begins > ends:
         raise click.UsageError(f"--from {begins} is after --to {ends}.")
     count = (ends - begins).days + 1

@@ -15,7 +15,7 @@ import msgspec
 
 from cortex_autolearn import settings
 from cortex_autolearn.canonical import Readers, master_name
-from cortex_autolearn.cli.call import Command, pass_call
+from cortex_autolearn.cli.call import Command, json_option, pass_call
 from cortex_autolearn.cli.printing import note, plural, print_json, printable, table
 from cortex_autolearn.jsonstream import Broken, Reader
 from cortex_autolearn.model.records import Canonical, Task
@@ -44,7 +44,7 @@ _decode: Final = msgspec.json.Decoder(Canonical).decode
 @click.option("--percentage", type=click.IntRange(1, 99), help="The challenger's share.  [default: the policy's]")
 @click.option("--maturation", metavar="S", type=click.IntRange(0), help="A task's window.  [default: the policy's]")
 @click.option("--policy", "policy_file", metavar="FILE", help="Configuration whose [rollout] is tried.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @pass_call
 def replay(
     call: Call,

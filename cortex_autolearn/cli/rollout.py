@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cortex_autolearn import settings
-from cortex_autolearn.cli.call import Command, Group, pass_call
+from cortex_autolearn.cli.call import Command, Group, json_option, pass_call
 from cortex_autolearn.cli.printing import Bar, note, print_json, table
 from cortex_autolearn.rollout import simulate as simulation
 
@@ -38,7 +38,7 @@ def rollout() -> None:
 @click.option("--completion", metavar="PERCENT", type=click.FloatRange(0, 100), help="Your champion's completion rate.")
 @click.option("--quality", metavar="SCORE", type=click.FloatRange(1, 5), help="Your champion's mean score.")
 @click.option("--quality-sd", metavar="SD", type=click.FloatRange(0, 4), help="The spread of its scores.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @pass_call
 def simulate(
     call: Call,

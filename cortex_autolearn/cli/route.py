@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from cortex_autolearn.cli.call import Command, pass_call
+from cortex_autolearn.cli.call import Command, json_option, pass_call
 from cortex_autolearn.cli.printing import note, print_json, printable
 from cortex_autolearn.model import layout
 from cortex_autolearn.ports import BoundaryError
@@ -53,7 +53,7 @@ TASK_ID: Final = _TaskId()
 @click.command(cls=Command)
 @click.argument("master", type=MASTER)
 @click.argument("task_id", type=TASK_ID)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @pass_call
 def route(call: Call, master: str, task_id: str, *, as_json: bool) -> None:
     """Say which model serves the task TASK_ID of MASTER.

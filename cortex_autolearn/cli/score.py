@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import getpass
 import math
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cortex_autolearn.cli.call import Command, pass_call
+from cortex_autolearn.cli.call import Command, json_option, pass_call
 from cortex_autolearn.cli.opened import opened
+from cortex_autolearn.cli.person import clean, person
 from cortex_autolearn.cli.printing import Bar, note, period, plural, print_json, printable
 from cortex_autolearn.collect import tally
 from cortex_autolearn.model import instants
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from cortex_autolearn.collect.preview import Preview
 
 _NO_KEY: Final = "Set ANTHROPIC_API_KEY to a key of platform.claude.com, or let people score: label TASK_ID SCORE."
-
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 @click.command(cls=Command)
@@ -34,7 +32,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
     metavar="N",
     help="Also judge the newest N tasks that people or the fleet have scored, for judge calibrate.",
 )
-@_json
+@json_option
 @pass_call
 def score(call: Call, *, limit: int | None, dry_run: bool, rescore: bool, calibrate: int | None, as_json: bool) -> None:
     """Have a model score tasks that lack nothing but a quality score, as the daemon does.
@@ -89,7 +87,7 @@ def score(call: Call, *, limit: int | None, dry_run: bool, rescore: bool, calibr
 @click.argument("task_id", metavar="TASK_ID")
 @click.argument("mark", metavar="SCORE", type=click.FloatRange(1, 5))
 @click.option("--note", "remark", metavar="TEXT", default="", help="Why, or whatever is worth remembering.")
-@_json
+@json_option
 @pass_call
 def label(call: Call, *, task_id: str, mark: float, remark: str, as_json: bool) -> None:
     """Record a person's quality score of a task, from 1 to 5: it counts before any other.
@@ -104,7 +102,7 @@ def label(call: Call, *, task_id: str, mark: float, remark: str, as_json: bool) 
     if not task_id:
         raise click.UsageError("TASK_ID is empty.")
     with opened(call) as app:
-        given = Label(task_id, mark, remark, _person(), instants.to_us(app.clock.now()))
+        given = Label(task_id, mark, clean(remark), person(), instants.to_us(app.clock.now()))
         with app.store.write() as transaction:
             is_known = transaction.knows_task(task_id)
             transaction.put_label(given)
@@ -163,10 +161,3 @@ def preview_text(found: Preview) -> str:
 def usd(amount: float) -> str:
     """Return an amount of money; small ones to a hundredth of a cent."""
     return f"{amount:,.2f} USD" if amount >= 1 or amount == 0 else f"{amount:.4f} USD"
-
-
-def _person() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return "unknown"

@@ -7,9 +7,11 @@ from typing import Any, Literal, NamedTuple
 from msgspec import Struct, field
 
 from cortex_autolearn.model.rollout_policy import RolloutPolicy
+from cortex_autolearn.model.routing import Variant
 from cortex_autolearn.model.training_jobs import Endpoint
 
-Variant = Literal["a", "b"]
+Phase = Literal["steady", "deploying", "testing", "paused", "watching"]
+Actor = Literal["daemon", "person"]
 Kind = Literal["test", "watch"]
 
 
@@ -18,7 +20,7 @@ class Held(NamedTuple):
 
     master: str
     champion: str
-    phase: str
+    phase: Phase
     challenger: str | None
     test_id: str | None
     since_us: int
@@ -153,14 +155,14 @@ class LateRow(NamedTuple):
 
 
 class Queued(NamedTuple):
-    """A model that waits for its master to be free; ``actor`` is ``daemon`` or ``person``."""
+    """A model that waits for its master to be free; ``actor`` asked for it."""
 
     master: str
     model_id: str
     asked_us: int
     by: str
     why: str
-    actor: str
+    actor: Actor
 
 
 class EndpointRow(NamedTuple):

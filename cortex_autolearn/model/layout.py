@@ -1,6 +1,6 @@
 """Where files live below ROOT, and which names may become part of a path.
 
-All paths are text, relative to ROOT and written with ``/``; ``adapters.files`` turns them into real ones. The shapes
+All paths are text, relative to ROOT and written with ``/``; ``adapters.tree`` turns them into real ones. The shapes
 of the files themselves are described by the modules that write them.
 """
 
@@ -124,7 +124,7 @@ def aliases_file(master: str) -> str:
 
 
 def day_of_file(relative: str) -> int:
-    """Return the day of a file that one of the four functions above named."""
+    """Return the day of a file of ours that is named by its day: silver, quarantine, outcomes, training view."""
     return int(relative.rsplit("/", 1)[1][:8])
 
 

@@ -12,10 +12,12 @@ and the messages about bad values are made from them. ``extra`` may hold:
 ``loopback_unless`` (text) the field of the same struct without which this address must be the machine's own.
 ``https_unless`` (text) the field of the same struct without which this URL must be https, or the machine's own.
 
-The limits hold for values that came through ``settings``; building a policy in code checks nothing. A new section is a
-struct here (each field with a default) and one line in ``settings.Settings``. A setting is a bool, int, float, str, a
-Literal of texts, a table (a struct), a tuple or list of one of these, one of these or None, or a number or one of a few
-words: ``Annotated[Annotated[int, Meta(ge=1)] | Literal["auto"], Meta(description=…)]``.
+The limits hold for values that came through ``settings``; building a policy in code checks nothing.
+
+A new section is a struct (each field with a default), here or in a module ``model.*_policy``, and one line in
+``settings.Settings``. A setting is a bool, int, float, str, a Literal of texts, a table (a struct), a tuple or list of
+one of these, one of these or None, or a number or one of a few words:
+``Annotated[Annotated[int, Meta(ge=1)] | Literal["auto"], Meta(description=…)]``.
 """
 
 from __future__ import annotations
@@ -30,9 +32,6 @@ from msgspec.structs import fields
 
 from cortex_autolearn.model.layout import LOG
 from cortex_autolearn.model.service_policy import is_loopback, is_private
-from cortex_autolearn.model.training_policy import DEFAULT_SYSTEM_PROMPT as DEFAULT_SYSTEM_PROMPT  # noqa: PLC0414 - of one
-from cortex_autolearn.model.training_policy import DatasetPolicy as DatasetPolicy  # noqa: PLC0414 - name here and there
-from cortex_autolearn.model.training_policy import TrainingPolicy as TrainingPolicy  # noqa: PLC0414
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from cortex_autolearn.model.judge_policy import JudgePolicy, ModelPrice
-from cortex_autolearn.model.policy import DatasetPolicy, TrainingPolicy
 from cortex_autolearn.model.rollout_policy import RolloutPolicy
+from cortex_autolearn.model.training_policy import DatasetPolicy, TrainingPolicy
 from cortex_autolearn.settings import Settings
 from cortex_autolearn.testing import MASTERS
 from cortex_autolearn.testing.dice import Dice

@@ -96,13 +96,6 @@ class RunningTables:
         row = self.connection.execute("SELECT ended_us FROM slots WHERE job = ? AND slot = ?", (job, slot)).fetchone()
         return row is not None and row[0] is not None
 
-    def run_totals(self) -> dict[tuple[str, str], int]:
-        """Return how many kept runs of each job ended with each result."""
-        rows = self.connection.execute(
-            "SELECT job, result, count(*) FROM runs WHERE ended_us IS NOT NULL GROUP BY job, result"
-        )
-        return {(job, result): count for job, result, count in rows}
-
     def events_after(self, seq: int, kind: str | None = None, limit: int = 1_000) -> list[tuple[int, str, str, str]]:
         """Return events with a higher sequence number, oldest first: (seq, timestamp, event, body as JSON)."""
         return self.connection.execute(

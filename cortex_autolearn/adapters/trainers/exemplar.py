@@ -142,13 +142,13 @@ class ExemplarTrainer:
         Raises:
             BoundaryError: there is no such job, or a file operation failed; what was made stays.
         """
-        note = self._found(job_id)
+        note = self._shelf.require(job_id)
         if note.ended:
             return note.job()
-        with self._lock() as taken:
-            if not taken:
+        with FileLock(self._shelf.models / LOCK) as lock:  # one training at a time on this machine
+            if not lock.acquire():
                 return note.job()
-            note = self._found(job_id)  # another process may have ended it meanwhile
+            note = self._shelf.require(job_id)  # another process may have ended it meanwhile
             return note.job() if note.ended else self._work(note).job()
 
     def cancel(self, job_id: str) -> None:
@@ -157,7 +157,7 @@ class ExemplarTrainer:
         Raises:
             BoundaryError: there is no such job, or its files cannot be written or removed.
         """
-        note = self._found(job_id)
+        note = self._shelf.require(job_id)
         if note.ended:
             if note.state != "succeeded":
                 self._shelf.sweep(job_id)
@@ -216,7 +216,7 @@ class ExemplarTrainer:
                 if (staged / name).exists():
                     continue
                 step(note, staged)
-                note = self._found(note.token)  # it may have been cancelled
+                note = self._shelf.require(note.token)  # it may have been cancelled
                 if note.ended:
                     self._shelf.sweep(note.token)
                     return note
@@ -281,29 +281,6 @@ class ExemplarTrainer:
             "files": {name: _facts(staged / name) for name in (EXAMPLES, INDEX)},
         }
         return self._shelf.finish(done, content, (EXAMPLES, INDEX))
-
-    def _found(self, token: str) -> Note:
-        note = self._shelf.find(token)
-        if note is None:
-            hint = "Its folder below models/ was removed: submit it again"
-            raise BoundaryError("find the training job", token, "there is none", hint=hint, retryable=False)
-        return note
-
-    def _lock(self) -> _Locked:
-        return _Locked(self._shelf.models / LOCK)
-
-
-class _Locked:
-    """One training at a time on this machine; enters with whether the lock could be taken."""
-
-    def __init__(self, path: Path) -> None:
-        self._lock = FileLock(path)
-
-    def __enter__(self) -> bool:
-        return self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
 
 
 def _lines(dataset: FrozenDataset) -> Iterator[bytes]:

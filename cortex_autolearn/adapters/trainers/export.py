@@ -14,7 +14,7 @@ import msgspec
 from cortex_autolearn.adapters import files
 from cortex_autolearn.adapters.trainers import terms
 from cortex_autolearn.adapters.trainers.dataset import PARTS, DatasetDamagedError, FrozenDataset
-from cortex_autolearn.adapters.trainers.shelf import MANIFEST, Note, Shelf, manifest_head
+from cortex_autolearn.adapters.trainers.shelf import MANIFEST, Note, Shelf, manifest_head, pretty
 from cortex_autolearn.model import chat_formats
 from cortex_autolearn.model.training_jobs import (
     Endpoint,
@@ -160,7 +160,7 @@ class ExportTrainer:
         unnamed = self._shelf.unnamed(job_id)
         if unnamed is not None:
             return self._shelf.name(unnamed, self._names(unnamed.spec)).job()
-        note = self._found(job_id)
+        note = self._shelf.require(job_id)
         if note.ended or note.waiting_for_person:
             return note.job()
         try:
@@ -182,7 +182,7 @@ class ExportTrainer:
         Raises:
             BoundaryError: there is no such job, it does not wait, or it was completed with another model.
         """
-        note = self._found(job_id)
+        note = self._shelf.require(job_id)
         made = ModelRef(model_id=note.spec.model_id, kind=kind, base=note.spec.base, artefact=model)
         if note.model == made:
             return note.job()
@@ -198,9 +198,9 @@ class ExportTrainer:
         Raises:
             BoundaryError: there is no such job, or its files cannot be written or removed.
         """
-        note = self._found(job_id)
+        note = self._shelf.require(job_id)
         if self._shelf.unnamed(job_id) is not None:
-            note = self._found(self.poll(job_id).job_id)
+            note = self._shelf.require(self.poll(job_id).job_id)
         if note.waiting_for_person:
             self._rewrite(note, state="cancelled", reason="cancelled")
         elif not note.ended:
@@ -254,7 +254,7 @@ class ExportTrainer:
                 f"then run: cortex-autolearn fine-tune complete {note.spec.model_id} --model ID"
             ),
         )
-        current = self._found(note.token)  # it may have been cancelled
+        current = self._shelf.require(note.token)  # it may have been cancelled
         if current.ended:
             self._shelf.sweep(note.token)
             return current
@@ -268,7 +268,7 @@ class ExportTrainer:
             manifest = msgspec.json.decode(path.read_bytes())
         ended = msgspec.structs.replace(note, ended_us=self._shelf.now_us(), waiting_for_person=False, **changes)
         manifest["job"] = ended
-        files.replace(path, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+        files.replace(path, pretty(manifest))
         return ended
 
     def _asked(self, spec: Spec) -> tuple[str, ...]:
@@ -286,13 +286,6 @@ class ExportTrainer:
 
     def _relative(self, note: Note) -> str:
         return str(self._shelf.folder(note.spec.model_id).relative_to(self._root))
-
-    def _found(self, job_id: str) -> Note:
-        note = self._shelf.find(job_id)
-        if note is None:
-            hint = "Its folder below models/ was removed: submit it again"
-            raise BoundaryError("find the training job", job_id, "there is none", hint=hint, retryable=False)
-        return note
 
 
 class _Digested:

@@ -19,6 +19,7 @@ from cortex_autolearn.exemplars.pick import pick
 from cortex_autolearn.exemplars.words import likeness, shingles_of, words_of
 
 if TYPE_CHECKING:
+    import sqlite3
     from pathlib import Path
 
     from cortex_autolearn.adapters.trainers.dataset import Example
@@ -95,8 +96,7 @@ def find_recipe(
     """
     knobs = Knobs.of(spec)
     recipe = Recipe(base=spec.base, k=measure.MOST, token_budget=knobs.token_budget, max_tokens=knobs.max_tokens)
-    cores, mean = _cores(folder, knobs.core_tokens)
-    core_tokens = _tokens(folder, cores[ANYONE])
+    cores, core_tokens, mean = _cores(folder, knobs.core_tokens)
     price = measure.CACHED_PRICE if core_tokens >= cache_minimum(spec.base) else 1.0
     with ExemplarModel(folder, recipe) as model:
         sample = heapq.nsmallest(knobs.held_out, validation, key=lambda example: _digest(example.task_id))
@@ -168,30 +168,27 @@ class _Exam:
         return [likeness(expected, self._answer(number)) for number in numbers]
 
 
-def _cores(folder: Path, tokens: int) -> tuple[dict[str, list[int]], float]:
-    """Return the core set of each master that fills one, and of all together; and the mean tokens of an example."""
+def _cores(folder: Path, tokens: int) -> tuple[dict[str, list[int]], int, float]:
+    """Return the core set of each master that fills one, and of all together; its tokens; those of a mean example."""
     connection = index.connect(folder / INDEX)
     try:
-        everyone = core.choose(index.candidates(connection, None), tokens=tokens)
+        everyone, everyone_tokens = _core(connection, None, tokens)
         cores = {ANYONE: everyone}
         masters = index.masters(connection)
         for master in masters if len(masters) > 1 else ():
-            candidates = {one.example: one for one in index.candidates(connection, master)}
-            own = core.choose(candidates.values(), tokens=tokens)
-            if sum(candidates[number].tokens for number in own) >= tokens > 0:
+            own, own_tokens = _core(connection, master, tokens)
+            if own_tokens >= tokens > 0:
                 cores[master] = own
-        return cores, index.mean_tokens(connection)
+        return cores, everyone_tokens, index.mean_tokens(connection)
     finally:
         connection.close()
 
 
-def _tokens(folder: Path, numbers: Iterable[int]) -> int:
-    wanted = set(numbers)
-    connection = index.connect(folder / INDEX)
-    try:
-        return sum(one.tokens for one in index.candidates(connection, None) if one.example in wanted)
-    finally:
-        connection.close()
+def _core(connection: sqlite3.Connection, master: str | None, tokens: int) -> tuple[list[int], int]:
+    """Return the core set of a master, None for all together, and the tokens that it takes."""
+    candidates = {one.example: one for one in index.candidates(connection, master)}
+    chosen = core.choose(candidates.values(), tokens=tokens)
+    return chosen, sum(candidates[number].tokens for number in chosen)
 
 
 def _seen(path: Path) -> set[int]:

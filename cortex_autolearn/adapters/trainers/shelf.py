@@ -142,6 +142,18 @@ class Shelf:
                         return note
         return None
 
+    def require(self, token: str) -> Note:
+        """Return the job of a client token.
+
+        Raises:
+            BoundaryError: there is none, or as :meth:`find`.
+        """
+        note = self.find(token)
+        if note is None:
+            hint = "Its folder below models/ was removed: submit it again"
+            raise BoundaryError("find the training job", token, "there is none", hint=hint, retryable=False)
+        return note
+
     def model(self, model_id: str) -> Note | None:
         """Return the job that made a model; None when there is no such model, or nobody's job made it.
 
@@ -215,7 +227,7 @@ class Shelf:
             BoundaryError: a file operation failed; asking again goes on with it.
         """
         staged = self.staged(note.token)
-        files.replace(staged / MANIFEST, _pretty({**content, "job": note}))
+        files.replace(staged / MANIFEST, pretty({**content, "job": note}))
         return self.name(note, keep)
 
     def name(self, note: Note, keep: Collection[str]) -> Note:
@@ -317,6 +329,11 @@ def manifest_head(note: Note, *, version: str) -> dict[str, Any]:
     }
 
 
+def pretty(content: Mapping[str, Any]) -> bytes:
+    """Return a manifest as its file holds it: indented, for people to read."""
+    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+
+
 def _unfinished(note: Note) -> Note:
     """Return a job as its manifest tells of it, but for what holds only when its folder has got its name."""
     return msgspec.structs.replace(
@@ -334,7 +351,3 @@ def _read(path: Path, decode: Callable[[bytes], _Found]) -> _Found | None:
         return decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise NoteDamagedError(path, str(error)) from error
-
-
-def _pretty(content: Mapping[str, Any]) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"

@@ -14,7 +14,7 @@ from cortex_autolearn.adapters.trainers.openai_compat import faults
 from cortex_autolearn.adapters.trainers.openai_compat.line import Fault, Line
 from cortex_autolearn.adapters.trainers.openai_compat.sendings import Sendings, require_home
 from cortex_autolearn.adapters.trainers.openai_compat.told import MODEL_ID, identity_of
-from cortex_autolearn.adapters.trainers.shelf import MANIFEST, Shelf
+from cortex_autolearn.adapters.trainers.shelf import MANIFEST, Shelf, pretty
 from cortex_autolearn.model.training_jobs import Endpoint, ModelRef, Price
 from cortex_autolearn.model.version import VERSION
 
@@ -73,7 +73,7 @@ class Serving:
             with files.wrap("create", folder):
                 files.make_folder(folder)
             content = {"kind": model.kind, **msgspec.structs.asdict(model), "package_version": VERSION}
-            files.replace(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+            files.replace(folder / MANIFEST, pretty(content))
         self._shelf.serve(endpoint)
         return self.poll(endpoint)
 

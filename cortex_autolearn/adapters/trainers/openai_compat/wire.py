@@ -13,7 +13,6 @@ from msgspec import Struct
 _LAST_SECOND: Final = 253_402_300_799
 """The year 9999 ends; what is later is no instant."""
 
-RUNNING: Final = frozenset({"validating_files", "queued", "running", "paused"})
 ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
 
 
