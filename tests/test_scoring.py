@@ -328,6 +328,16 @@ class TestFaults:
             desk.settle()
             assert desk.score()["scored"] == 1
 
+    def test_an_answer_that_does_not_tell_its_cost_is_booked_at_the_most_it_can_be(self, root: Path) -> None:
+        """It may have been charged, so it is not taken for free."""
+        refusal = Refusal("", "invalid", "no message", None, None, retryable=False)
+        with desk_with(root, ScriptedJudge(lambda _: refusal)) as desk:
+            desk.put("a.jsonl", unscored("t"))
+            desk.settle()
+            desk.score()
+            assert desk.spent()["requests"] == 1
+            assert desk.spent()["cost"] > 0
+
     @pytest.mark.parametrize("state", ["retired", "unknown"])
     def test_a_model_that_is_gone_is_refused(self, root: Path, state: Any) -> None:
         """Before anything is asked, with what to do about it."""

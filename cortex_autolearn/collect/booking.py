@@ -88,7 +88,8 @@ def lose(transaction: ScoringTransaction, item: Sent, reason: str, terms: Terms,
 
 def _spent(item: Sent, result: Answer | Refusal, terms: Terms) -> Spent:
     if result.usage is None:
-        return Spent()
+        # An answer that does not tell what it took may have taken all that was reserved.
+        return Spent(requests=1, cost=item.reserve) if result.kind == "invalid" else Spent()
     if terms.price is None:  # its row was taken out of the settings meanwhile
         return Spent(requests=1, cost=item.reserve)
     return money.spent(result.usage, terms.price, is_batch=terms.is_batch)
