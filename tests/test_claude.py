@@ -224,6 +224,16 @@ def test_an_ask_whose_answer_got_lost_is_not_sent_again(api: AnthropicApi, how: 
     assert len(api.charges) <= 1
 
 
+@pytest.mark.parametrize(("status", "kind"), [(500, "x"), (502, "x"), (504, "x"), (504, "timeout_error"), (520, "x")])
+def test_an_ask_that_a_gateway_gave_up_is_not_sent_again(api: AnthropicApi, status: int, kind: str) -> None:
+    """The provider may have answered, and charged, what nobody in between waited for."""
+    api.fail(MESSAGES, "late_refuse", status=status, kind=kind, text="<html>Gateway Time-out</html>", times=9)
+    with pytest.raises(JudgeBusyError) as caught:
+        ask_one(api, "Work.")
+    assert not caught.value.is_free
+    assert len(api.charges) == 1
+
+
 def test_what_is_only_looked_at_is_asked_again_over_a_broken_connection(api: AnthropicApi) -> None:
     """Looking costs nothing but time."""
     api.fail("GET /v1/models", "drop", times=2)

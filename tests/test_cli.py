@@ -432,6 +432,22 @@ class TestUsage:
         assert "Error: " in result.stderr
         assert not list(tmp_path.iterdir())
 
+    @pytest.mark.parametrize(
+        "args",
+        [
+            ["status", "--root", "\udcff"],
+            ["status", "--config", "\udcff.toml"],
+            ["dataset", "export", "--to", "\udcff"],
+            ["replay", "\udcff", "--champion", "a", "--challenger", "b", "--policy", "\udcff"],
+        ],
+        ids=lambda args: " ".join(args[:-1]),
+    )
+    def test_a_path_need_not_be_utf_8(self, root: Path, args: list[str]) -> None:
+        """Unlike a name or a remark: what is wrong here is only that nothing lies there."""
+        result = CliRunner().invoke(main, ["--root", str(root), *args])
+        assert result.exit_code in {1, 78}
+        assert "UTF-8" not in result.stderr
+
     def test_a_root_that_is_none_exits_1_and_says_what_to_do(self, tmp_path: Path) -> None:
         for command in (["medallion"], ["collect"], ["status"], ["schedule"], ["events"], ["run"]):
             result = call(tmp_path, *command)

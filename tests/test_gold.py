@@ -203,6 +203,7 @@ class TestWhatIsDue:
             "weekly-20251126.json": b"\xff\x00 no JSON",
             "empty-20251126.json": b"",
             "long-20251126.json": b"[" * 100_000,
+            "deep-20251126.json": b'{"x":' + b"[" * 100_000,
         }
         for name, written in theirs.items():
             (folder / name).write_bytes(written)

@@ -222,6 +222,7 @@ MASKED = [
     ("CREATE USER 'a'@'%' IDENTIFIED BY '«hunter»';", "assignment"),
     ("CREATE USER a IDENTIFIED WITH caching_sha2_password BY '«hunter»';", "assignment"),
     ("create user a identified by '«hunter»'", "assignment"),
+    ("**Authorization:** Bearer «abc123def456»", "authorization"),
     ("ALTER ROLE a WITH PASSWORD '«hunter»'", "assignment"),
     # Headers.
     ("Authorization: Bearer «abc123def456»", "authorization"),
@@ -302,6 +303,10 @@ STAYS = [
     'getenv("TOKEN_URL", "abc12345"); fetch("tokens", {"a1": 1}); ["--token", "--verbose2"]',
     "ENV DB_PASSWORD $PASSWORD\nARG API_KEY\nENV KEY_COUNT abc123\nwe set -x TOKEN usage up",
     "identified by 'null'; the cause was identified by Bob; identified by \"the team\" in 2025; a user identified by `the_id`",
+    "log in with token `GITHUB_TOKEN`, with password `DB_PASSWORD`; it begins with token 'SEMICOLON'; with auth 'basic-auth'",
+    "sent with credentials 'same-origin', and with secret 'refresh-button'",
+    "Identified by 'team-lead' as the root cause. Identified by `user_id`",
+    "- **Authorization:** role-based access\n- **Authorization**: OAuth2/OIDC\n__Authorization__: mutual-TLS",
     # What is as long as a token, or begins like one.
     "tvly-search-results-from-last-week-and-before jina_embeddings_v3_results_with_reranker_scores_and_more",
     "fc-" + drawn(64, HEX) + " fc-d41d8cd98f00b204e9800998ecf8427e-report e2b_" + drawn(64, HEX) + " csk-" + UUID,

@@ -11,9 +11,11 @@ import pytest
 from rollout_support import (
     BETTER,
     BROKEN,
+    CHAMPION,
     MASTER,
     MODEL,
     OTHER,
+    USUAL,
     Town,
     town,
 )
@@ -22,9 +24,10 @@ from cortex_autolearn.adapters.tree import Tree
 from cortex_autolearn.assignment import variant
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.judging import Label
-from cortex_autolearn.model.rollout import Continue, Outcome, Settle
+from cortex_autolearn.model.rollout import Continue, Outcome, Rollback, Settle
 from cortex_autolearn.model.rollout_policy import RolloutPolicy
 from cortex_autolearn.ports import BoundaryError
+from cortex_autolearn.rollout import report
 from cortex_autolearn.rollout.baseline import Baseline
 from cortex_autolearn.rollout.decide import decide_watch
 from cortex_autolearn.rollout.evidence import Evidence
@@ -129,6 +132,35 @@ class TestDowntime:
         one.rollout.run(one.handle)
         assert trial(one, task_id).closed
 
+    def test_days_end_no_watch_before_what_came_in_them_is_read(self, one: Town) -> None:
+        """A promoted model that fails while nobody looks is not settled by the first record that is read."""
+        one.rollout.promote(MASTER, **ME)
+        one.skills[MODEL] = BROKEN
+        days = one.policy.watch_days
+        one.work(60, run=False, spread_s=(days + 1) * 86_400)
+        one.run()
+        assert (one.phase(), one.held().champion) == ("steady", CHAMPION)
+        assert one.test(f"{TEST}-watch").ending == "revert"
+
+    def test_days_end_a_watch_of_which_nothing_comes(self, one: Town) -> None:
+        """And a test as well, with the first look after them."""
+        one.rollout.promote(MASTER, **ME)
+        one.clock.advance(one.policy.watch_days * 86_400)
+        assert one.rollout.is_waiting()
+        one.run()
+        assert (one.test(f"{TEST}-watch").ending, one.held().champion) == ("settle", MODEL)
+
+    def test_days_end_a_watch_without_windows(self, tmp_path: Path) -> None:
+        """Where tasks come all the time, so that no day passes without a look."""
+        with town(tmp_path, maturation_s=0, watch_days=2, watch_tasks=10_000) as one:
+            one.until(lambda: one.phase() == "testing", most=3)
+            one.run()
+            one.rollout.promote(MASTER, **ME)
+            one.skills[MODEL] = USUAL
+            for _ in range(9):
+                one.work(10, spread_s=6 * 3_600)
+            assert one.test(f"{TEST}-watch").ending == "settle"
+
 
 class TestWatch:
     def test_a_promoted_model_that_hangs_is_not_settled(self) -> None:
@@ -146,6 +178,26 @@ class TestWatch:
         for _ in evidence.closing(policy.maturation_s * 1_000_000 + 5_000):
             pass
         assert not isinstance(decide_watch(evidence.numbers(), policy, elapsed_s=90_000), Settle | Continue)
+
+
+class TestSaid:
+    def test_what_is_said_of_a_test_closes_no_window_over_unread_records(self, one: Town) -> None:
+        """`check` says what the daemon will do, which has not read the ends of these tasks either."""
+        created = instants.to_text(one.clock.now())
+        tasks = [{"task_id": of_arm("b", number), "master": MASTER, "created_at": created} for number in range(20)]
+        one.rooms.put("slow.jsonl", *(task | {"status": "running"} for task in tasks))
+        one.run()
+        one.good_run("silver")
+        one.clock.advance(600)
+        ended = {"status": "completed", "completed_at": instants.to_text(one.clock.now())}
+        one.rooms.put("slow.jsonl", *(task | ended for task in tasks))
+        one.clock.advance(one.policy.maturation_s)
+        until_us = one.rooms.medallion.taken_in_us()
+        assert isinstance(one.look(report.check, TEST, one.now_us), Rollback)
+        assert isinstance(one.look(report.check, TEST, until_us), Continue)
+        assert isinstance(one.look(report.summary, TEST, one.now_us, until_us).decision, Continue)
+        one.run()
+        assert one.phase() == "testing"
 
 
 class TestNamesAndFiles:
@@ -192,6 +244,15 @@ class TestNamesAndFiles:
         assert one.phase(OTHER) is None
         assert one.queue() == [SECOND]
         assert any("theirs.json" in str(error) for error in one.handle.troubles)
+
+    def test_aliases_that_cannot_be_read_are_told_and_not_asked_for_over_and_over(self, tmp_path: Path) -> None:
+        """The model waits; no run is due for it, and those that are tell of it."""
+        with town(tmp_path) as one:
+            (one.root / layout.aliases_file(MASTER)).mkdir(parents=True)
+            one.run()
+            assert one.queue() == [MODEL]
+            assert any("aliases.json" in str(error) for error in one.handle.troubles)
+            assert not one.rollout.is_waiting()
 
     @staticmethod
     def _manifest(one: Town, text: str) -> None:

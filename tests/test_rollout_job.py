@@ -509,7 +509,7 @@ class TestPeople:
         assert isinstance(decide(numbers, one.policy, elapsed_s=0), Promote)
         paused = Continue((Reason("paused", "paused: nothing is decided before it is resumed"),), numbers)
         assert one.look(report.check, TEST, one.now_us) == paused
-        assert one.look(report.summary, TEST, one.now_us).decision == paused
+        assert one.look(report.summary, TEST, one.now_us, one.now_us).decision == paused
         (standing,) = one.look(stand, one.now_us)
         assert (standing.card["decision"], standing.card["reasons"]) == ("continue", [paused.reasons[0].text])
         one.rollout.resume(TEST, **ME)
@@ -796,7 +796,7 @@ class TestOutcomes:
         self.results(one, self.result(one, "late-1"), self.result(one, "late-2", "a"))
         one.run()
         assert one.test(TEST).metrics == before
-        assert one.look(report.summary, TEST, one.now_us).late == 2
+        assert one.look(report.summary, TEST, one.now_us, one.now_us).late == 2
         assert one.phase() == "steady"
 
     def test_a_judges_score_counts_when_it_comes(self, one: Town) -> None:
@@ -852,7 +852,7 @@ class TestOutcomes:
         one.run()
         assert one.kinds()[-1] == "auto_rollback"
         assert one.test(TEST).metrics["tasks_assigned"]["b"] < 100
-        assert one.look(report.summary, TEST, one.now_us).late > 19_000
+        assert one.look(report.summary, TEST, one.now_us, one.now_us).late > 19_000
 
 
 class TestProjections:

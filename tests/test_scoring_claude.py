@@ -145,11 +145,14 @@ class TestSingle:
             assert spent["lost"] == 1
             assert spent["cost"] > 0
 
-    def test_a_budget_holds_though_every_answer_gets_lost(self, root: Path, api: AnthropicApi) -> None:
+    @pytest.mark.parametrize("fault", [{"how": "late_drop"}, {"how": "late_refuse", "status": 504, "kind": "x"}])
+    def test_a_budget_holds_though_every_answer_gets_lost(
+        self, root: Path, api: AnthropicApi, fault: dict[str, Any]
+    ) -> None:
         """What was reserved pays for one asking: a task is asked again by the next run, if the budget has room."""
         with desk_at(root, api, concurrency=1, daily_usd=0.02, max_attempts=9) as desk:
             fill(desk, 12)
-            api.fail(MESSAGES, "late_drop", times=1_000)
+            api.fail(MESSAGES, times=1_000, **fault)
             for _ in range(30):
                 desk.score()
                 desk.clock.advance(61)
@@ -335,6 +338,45 @@ class TestBatches:
             assert desk.score()["scored"] == 3
             assert set(api.paid().values()) == {1}
 
+    @pytest.mark.parametrize("is_taken", [False, True])
+    def test_others_batches_of_as_many_asks_are_none_of_ours(
+        self, root: Path, api: AnthropicApi, is_taken: bool
+    ) -> None:
+        """Neither one whose results are gone by now, which is no loss of ours; and the list is asked for once a run."""
+        with desk_at(root, api, batch_min=2) as desk, desk_at(root / "other", api, batch_min=2) as other:
+            desk.clock.step((datetime.now(UTC) - desk.clock.now()).total_seconds() - 3_000)
+            for number in range(5):
+                other.put(f"{number}.jsonl", *[unscored(f"o{number}-{each}") for each in range(3)])
+                other.settle()
+                other.score()
+            other.score()
+            theirs = [each["id"] for each in api.list({})["data"]]
+            for each in theirs[:2]:
+                api.archive(each)
+            fill(desk, 3)
+            api.fail(BATCHES, "late_drop" if is_taken else "drop")
+            assert desk.score()["held"] == tally.UNSURE
+            desk.clock.advance(GRACE_S + 1)
+            before = len(api.requests)
+            desk.score()
+            assert len([each for each in api.requests[before:] if "batches?" in each["path"]]) == 1
+            assert desk.score()["in_batches"] == 0
+            assert len(desk.scores()) == 3
+            assert desk.spent()["lost"] == 0
+
+    def test_a_batch_that_never_arrived_is_given_up_though_the_clock_was_set_back(
+        self, root: Path, api: AnthropicApi
+    ) -> None:
+        """Nothing is sent meanwhile, so it must not wait until the clock is where it was."""
+        with desk_at(root, api, batch_min=2) as desk:
+            fill(desk, 3)
+            api.fail(BATCHES, "drop")
+            assert desk.score()["held"] == tally.UNSURE
+            desk.clock.step(-25 * 3_600)
+            assert desk.score()["held"] == ""
+            assert desk.score()["scored"] == 3
+            assert set(api.paid().values()) == {1}
+
     def test_a_batch_that_never_arrived_is_sent_anew_after_a_while(self, root: Path, api: AnthropicApi) -> None:
         """As long as it might appear, nothing else is sent."""
         with desk_at(root, api, batch_min=2) as desk:
@@ -407,6 +449,21 @@ class TestBatches:
             assert [str(batch.batch_id) in str(error) for error in run.troubles] == [True]
             assert desk.score()["scored"] == 4
             assert desk.score()["scored"] == 3
+            assert set(api.paid().values()) == {1}
+
+    def test_what_stands_before_an_unreadable_result_counts(self, root: Path, api: AnthropicApi) -> None:
+        """It was paid for; only the rest waits for a result that can be read."""
+        with desk_at(root, api, batch_min=2) as desk:
+            desk.put(
+                "a.jsonl", unscored("bad", output="[[line garbage]] The last of the results, as the first asked for")
+            )
+            desk.put("b.jsonl", *[unscored(f"t{n}", output=f"[[score 4]] Work number {n} is done") for n in range(3)])
+            desk.settle()
+            desk.score()
+            for _ in range(2):
+                desk.score()
+                assert set(desk.scores()) == {"t0", "t1", "t2"}
+                assert desk.queue()["bad"][0] == "sent"
             assert set(api.paid().values()) == {1}
 
     def test_a_gateways_404_is_not_the_loss_of_a_batch(self, root: Path, api: AnthropicApi) -> None:

@@ -94,6 +94,17 @@ def test_the_engines_agree_over_long_runs(name: str) -> None:
     assert max(one.challenger_tasks for one in plain) > 60
 
 
+@pytest.mark.parametrize(
+    "world", [World("w", watch=True, window=100), World("h", hang=(0, 0.3), window=90, watch=True)]
+)
+def test_the_engines_agree_on_a_watch_with_a_window(world: World) -> None:
+    """Only tasks whose windows have closed settle it."""
+    plain = simulate.simulate(world, SHORT, runs=20, seed=5, plain=True)
+    assert simulate.simulate(world, SHORT, runs=20, seed=5) == plain
+    settled = {one.challenger_tasks for one in plain if one.decision == "settle"}
+    assert settled == {SHORT.watch_tasks}
+
+
 def test_the_same_seed_gives_the_same_numbers() -> None:
     """And another one others; a run does not depend on how many there are."""
     world = BY_NAME["equal-80"]

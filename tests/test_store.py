@@ -203,6 +203,7 @@ class TestOtherWriters:
             THEIRS[:30] + b"\n",
             b"no JSON at all",
             b'[{"task_id":"x"}]\n',
+            b'{"task_id":"x","result":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n",
             b'{\n  "task_id": "x"\n}\n',
             b'{"quality_score":5,"task_id":"x","split":"training","collected_at":"now","source":{"file":"f","offset":0}}\n',
         ],

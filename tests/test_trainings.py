@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from cortex_autolearn.adapters.store import Store
@@ -327,6 +328,24 @@ class TestWhen:
         world.pass_time(300)
         world.tend()
         assert len(world.trainer.jobs()) == 1
+        world.store.close()
+
+    def test_one_that_its_own_price_holds_holds_no_other(self, tmp_path: Path) -> None:
+        """What one training may cost was lowered: the first waits for that, and the second has all the month's money."""
+        world = World(tmp_path, scope="master")
+        world.collect(1000, "security-master")
+        world.collect(1000, "inventory-master")
+        world.trainer.errors["submit"] = refusal(retryable=True)
+        world.check()
+        world.trainer.errors.clear()
+        with world.store.write() as transaction:
+            first, second = transaction.active_trainings()
+            dear = msgspec.structs.replace(first.estimate, training_usd=20.0)
+            transaction.put_training(first._replace(estimate=dear))
+        world.allow(scope="master", budget_usd=10.0, budget_month_usd=20.5)
+        world.pass_time(300)
+        world.tend()
+        assert [job.model_id for job in world.trainer.jobs()] == [second.model_id]
         world.store.close()
 
     def test_budget_of_trainings_that_start_together(self, tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def summary(call: Call, test: str, *, as_json: bool) -> None:
     with opened(call, looks_only=True) as app, app.store.read() as reading:
         find_test(reading, test)
         now_us = instants.to_us(app.clock.now())
-        found = report.summary(reading, test, now_us)
+        found = report.summary(reading, test, now_us, app.medallion.taken_in_us())
     expected = forecast_of(found, now_us) if state_of(found.experiment) in {"active", "held"} else None
     if as_json:
         print_json(_summary_dict(found, expected))
@@ -325,7 +325,7 @@ def _bars(policy: RolloutPolicy, kind: str) -> list[str]:
     """Return what is asked of the model on trial, and when it ends."""
     if kind == "watch":
         bars = f"evidence of a loss {policy.watch_evidence:g}: then the former champion comes back"
-        ends = f"{policy.watch_tasks:,} tasks, or {policy.watch_days:g} days"
+        ends = f"{policy.watch_tasks:,} tasks with closed windows, or {policy.watch_days:g} days"
     else:
         bars = f"{policy.min_tasks:,} tasks each, quality +{policy.min_quality_gain:g}, completion "
         bars += f"+{policy.min_completion_gain:g} points ({policy.completion_gate}), "

@@ -107,7 +107,7 @@ class Command(click.Command):
         self.params += _global_options()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments; a name or a remark that is not UTF-8 is wrong usage, for nothing can hold it."""
+        """Read the arguments; a name or a remark that is not UTF-8 is wrong usage. A ``click.Path`` may be so."""
         rest = super().parse_args(ctx, args)
         for param in self.params:
             value = ctx.params.get(param.name or "")

@@ -66,7 +66,7 @@ def check(call: Call, test: str, *, master: str | None, as_json: bool) -> None:
         found = find_test(reading, test)
         if master is not None and master != found.master:
             raise click.UsageError(printable(f"{test} is a test of {found.master}, not of {master}."))
-        decision = report.check(reading, test, instants.to_us(app.clock.now()))
+        decision = report.check(reading, test, app.medallion.taken_in_us())
     plain = scorecard.card(decision, names(found))
     card = lettered(plain if found.is_active else ended_card(plain, found), found)
     needs = criteria(decision.numbers, found.policy)

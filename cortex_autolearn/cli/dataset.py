@@ -179,7 +179,9 @@ def diff(call: Call, *, before: str, after: str, as_json: bool) -> None:
     show_default=True,
     help="Whose format the files are to have.",
 )
-@click.option("--to", "folder", metavar="DIR", help="Where to write them.  [default: ./DATASET-FORMAT]")
+@click.option(
+    "--to", "folder", metavar="DIR", type=click.Path(), help="Where to write them.  [default: ./DATASET-FORMAT]"
+)
 @json_option
 @pass_call
 def export(call: Call, *, dataset_id: str | None, form: str, folder: str | None, as_json: bool) -> None:

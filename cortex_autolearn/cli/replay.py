@@ -43,7 +43,9 @@ _decode: Final = msgspec.json.Decoder(Canonical).decode
 @click.option("--master", metavar="MASTER", help="Count the tasks of this master only.  [default: all]")
 @click.option("--percentage", type=click.IntRange(1, 99), help="The challenger's share.  [default: the policy's]")
 @click.option("--maturation", metavar="S", type=click.IntRange(0), help="A task's window.  [default: the policy's]")
-@click.option("--policy", "policy_file", metavar="FILE", help="Configuration whose [rollout] is tried.")
+@click.option(
+    "--policy", "policy_file", metavar="FILE", type=click.Path(), help="Configuration whose [rollout] is tried."
+)
 @json_option
 @pass_call
 def replay(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from cortex_autolearn.collect.needs import ScoringTransaction
     from cortex_autolearn.collect.session import Session
-    from cortex_autolearn.model.judgement import Answer, Ask, Refusal
+    from cortex_autolearn.model.judgement import Answer, Ask, Batch, Refusal
     from cortex_autolearn.model.judging import Sending, Sent
 
 GRACE_S: Final = 1_200
@@ -109,47 +109,49 @@ class Batches:
             open_batches = reading.open_batches()
         is_sure = True
         for batch in open_batches:
-            found: OpenBatch | None = batch
-            while found is not None and not self._session.run.is_ending():
-                if found.batch_id is None:
-                    found = await self._look_for(found)
-                    if found is None:
-                        break
-                try:
-                    if await self._take(found):
-                        break
-                except _UnclearError as unclear:
-                    self._session.run.trouble(unclear.error)
-                    break
-                found = found._replace(batch_id=None)
+            try:
+                await self._follow(batch)
+            except _UnclearError as unclear:
+                self._session.run.trouble(unclear.error)
             is_sure = is_sure and not self._is_unsure(batch.token)
         return is_sure
+
+    async def _follow(self, batch: OpenBatch) -> None:
+        """Take in what a batch has brought; where it is not known which one it is, try those that it may be."""
+        if self._session.run.is_ending() or (batch.batch_id is not None and await self._take(batch)):
+            return
+        for found in await self._look_for(batch):
+            if self._session.run.is_ending():
+                return
+            guess = batch._replace(batch_id=found.id)
+            with self._store.write() as transaction:
+                transaction.begin_batch(batch.token, found.id)
+            if await self._take(guess, is_guess=True):
+                return
+        age_us = abs(self._session.now_us - batch.intended_us)  # it is below zero where the clock was set back
+        if age_us > GRACE_S * instants.SECOND_US:
+            with self._store.write() as transaction:
+                _drop(transaction, batch.token)
 
     def _is_unsure(self, token: str) -> bool:
         with self._store.read() as reading:
             return any(one.token == token and one.batch_id is None for one in reading.open_batches())
 
-    async def _look_for(self, batch: OpenBatch) -> OpenBatch | None:
-        """Return an intended batch with the id of the one that it may be; None where there is none."""
-        since_us = batch.intended_us - _SKEW_S * instants.SECOND_US
+    async def _look_for(self, batch: OpenBatch) -> list[Batch]:
+        """Return those of the provider's batches that an intended one may be, the likeliest first."""
+        since_us = min(batch.intended_us, self._session.now_us) - _SKEW_S * instants.SECOND_US
         async with aclosing(self._session.judge.recent(since_us)) as recent:
             found = [one async for one in recent if one.asked == batch.asked and not self._is_known(one.id)]
-        if found:
-            nearest = min(found, key=lambda one: abs(one.created_us - batch.intended_us))
-            with self._store.write() as transaction:
-                transaction.begin_batch(batch.token, nearest.id)
-            return batch._replace(batch_id=nearest.id)
-        if self._session.now_us - batch.intended_us > GRACE_S * instants.SECOND_US:
-            with self._store.write() as transaction:
-                _drop(transaction, batch.token)
-        return None
+        return sorted(found, key=lambda one: abs(one.created_us - batch.intended_us))
 
     def _is_known(self, batch_id: str) -> bool:
         with self._store.read() as reading:
             return reading.knows_batch(batch_id)
 
-    async def _take(self, batch: OpenBatch) -> bool:
+    async def _take(self, batch: OpenBatch, *, is_guess: bool = False) -> bool:
         """Store the results of a batch that has ended; False where it turns out to be another program's.
+
+        With ``is_guess`` one whose results are gone is another's: ours were there so short a time ago.
 
         Raises:
             _UnclearError: what it is, or what it has brought, cannot be read.
@@ -163,20 +165,31 @@ class Batches:
             if state.state != "ended":
                 return True
             async with aclosing(session.judge.results(batch.batch_id)) as results:
-                while portion := await _portion(results):
+                unclear: _UnclearError | None = None
+                while unclear is None:
+                    portion, unclear = await _portion(results)
                     if any(number_of(result.key, batch.token) is None for result in portion):
-                        with self._store.write() as transaction:
-                            transaction.disown_batch(batch)
-                        return False
+                        return self._disown(batch)
                     self._book(portion, batch)
-                    if len(portion) == _BOOKED_AT_ONCE and session.run.is_ending():
+                    if len(portion) < _BOOKED_AT_ONCE:
+                        break
+                    if session.run.is_ending():
                         return True
+                if unclear is not None:
+                    raise unclear
         except JudgeMissingError as error:
+            if is_guess:
+                return self._disown(batch)
             session.run.trouble(error)
             self._close(batch, "lost")
         else:
             self._close(batch, "ended")
         return True
+
+    def _disown(self, batch: OpenBatch) -> bool:
+        with self._store.write() as transaction:
+            transaction.disown_batch(batch)
+        return False
 
     def _book(self, results: Sequence[Answer | Refusal], batch: OpenBatch) -> None:
         session = self._session
@@ -221,15 +234,20 @@ def _about_one() -> Iterator[None]:
         raise _UnclearError(error) from error
 
 
-async def _portion(results: AsyncGenerator[Answer | Refusal, None]) -> list[Answer | Refusal]:
-    """Return the next results, as many as are booked at once; none where there are no more."""
+async def _portion(
+    results: AsyncGenerator[Answer | Refusal, None],
+) -> tuple[list[Answer | Refusal], _UnclearError | None]:
+    """Return the next results, as many as are booked at once, and what kept the others from being read."""
     found: list[Answer | Refusal] = []
-    with _about_one():
-        async for result in results:
-            found.append(result)
-            if len(found) == _BOOKED_AT_ONCE:
-                break
-    return found
+    try:
+        with _about_one():
+            async for result in results:
+                found.append(result)
+                if len(found) == _BOOKED_AT_ONCE:
+                    break
+    except _UnclearError as unclear:
+        return found, unclear
+    return found, None
 
 
 def _day_of(batch: OpenBatch) -> int:

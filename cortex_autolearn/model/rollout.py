@@ -142,6 +142,11 @@ class Numbers:
         """Tasks with an outcome, in both variants."""
         return self.arrived.control.tasks + self.arrived.treated.tasks
 
+    @property
+    def watched(self) -> int:
+        """Tasks whose windows have closed, in both variants: so many settle a watch."""
+        return self.closed.control.tasks + self.closed.treated.tasks
+
 
 class Reason(NamedTuple):
     """Why: ``rule`` for programs, ``text`` for people."""

@@ -138,9 +138,10 @@ class RolloutPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     watch_percentage: Annotated[
         int, Meta(ge=1, le=50, description="share of the tasks that the former champion keeps after a promotion")
     ] = 20
-    watch_tasks: Annotated[int, Meta(ge=1, le=10_000_000, description="tasks after which a promotion is settled")] = (
-        1000
-    )
+    watch_tasks: Annotated[
+        int,
+        Meta(ge=1, le=10_000_000, description="tasks of both models, their windows closed, that settle a promotion"),
+    ] = 1000
     watch_days: Annotated[float, Meta(ge=0.01, le=3650, description="days after which a promotion is settled")] = 60.0
     watch_evidence: Annotated[
         float, Meta(ge=1, le=10**12, description="evidence of a loss for taking a promotion back")

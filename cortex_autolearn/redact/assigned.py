@@ -184,8 +184,9 @@ def _identified(text: str, low: str, shapes: _Shapes) -> Iterator[Span]:
     while at >= 0:
         found = shapes.identified.match(low, at)
         before = low[max(0, at - _NEAR_STATEMENT) : at]
-        # In small letters it may be prose: a row that is identified by 'id'.
-        if found is not None and (text[at].isupper() or "create user" in before or "alter user" in before):
+        # It may be prose: a row that is identified by 'id'. Identified by "Ann": a cause.
+        is_statement = text.startswith("IDENTIFIED", at) or "create user" in before or "alter user" in before
+        if found is not None and is_statement:
             start = found.end()
             end = quoted_end(text, start, found["quote"])
             if end is not None and is_secret(text[start:end], password=True, quoted=True):
@@ -229,7 +230,9 @@ def _is_argument(site: _Site) -> bool:
         return sign["flag"] is not None or sign["key"] is not None
     if sign["second"] is not None:
         return sign["key"] is not None and site.follows(shapes.fetched)
-    return site.follows(shapes.environment) or (sign["quote"] is not None and site.follows(shapes.statement))
+    # With token `NAME`, with credentials 'include': only a password is part of a statement, and never so quoted.
+    is_text = site.password and sign["quote"] is not None and sign["quote"][-1] != "`"
+    return site.follows(shapes.environment) or (is_text and site.follows(shapes.statement))
 
 
 def _element(site: _Site) -> Iterator[tuple[int, int]]:
@@ -273,7 +276,9 @@ def _header(site: _Site) -> Iterator[tuple[int, int]]:
     start = site.end(site.shapes.scheme, site.sign.end())
     end = site.end(site.shapes.bare, start)
     value = site.text[start:end]
-    name = start == site.sign.end() and value.isidentifier() and not any(map(str.isdigit, value))
+    plain = value.isidentifier() and not any(map(str.isdigit, value))
+    # In bold it is a heading, **Authorization:** role-based, unless a scheme follows.
+    name = start == site.sign.end() and (plain or site.sign[0].startswith(("*", "__")) or ":**" in site.sign[0])
     if site.sign["sign"] is not None and len(value) >= _SHORTEST and not name and not is_stand_in(value):
         yield start, site.whole_end(site.shapes.bare, end)
 

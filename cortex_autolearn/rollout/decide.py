@@ -76,7 +76,7 @@ def decide_watch(numbers: Numbers, policy: RolloutPolicy, *, elapsed_s: float) -
     reasons = _losses(numbers, bar, bar) + _broken(numbers, policy) if _was_tried(numbers) else []
     if reasons:
         return Rollback(tuple(reasons), numbers)
-    watched = numbers.closed.control.tasks + numbers.closed.treated.tasks
+    watched = numbers.watched
     if watched >= policy.watch_tasks:
         return Settle((Reason("tasks", f"{watched:,} tasks were watched"),), numbers)
     if elapsed_s >= policy.watch_days * DAY_S:

@@ -131,6 +131,13 @@ class Deployer:
                 return name
         return None
 
+    def is_free(self, reading: RolloutReading, master: str) -> bool:
+        """Tell whether a model that waits for a master can be deployed now, as far as files can be read."""
+        try:
+            return self.held(reading, master).phase == "steady" and self.other_test(reading, master) is None
+        except BoundaryError:
+            return False  # a run for another reason tells of it
+
     def outlook(self, reading: RolloutReading, held: Held) -> dict[str, Any]:
         """Return what may be expected of a test of this master that began now."""
         history = self._history(reading, held)
@@ -167,7 +174,7 @@ class Deployer:
         with self._store.write() as transaction:
             try:
                 held = self.held(transaction, queued.master)
-            except BoundaryError as error:
+            except BoundaryError as error:  # of its aliases
                 self.troubles[str(error)] = error
                 return False
             if held.phase != "steady" or self.other_test(transaction, queued.master) is not None:

@@ -60,33 +60,35 @@ class Follower:
         clock: tells the time.
         readers: gives the reader of a file's records, for silver that Cortex wrote.
         is_taken: tells whether a test of this name exists, ours or not.
-        taken_in: tells the instant up to which the fleet's records are in the state: no window closes after it.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what a follower works with, handed in once
+    def __init__(
         self,
         store: RolloutStore,
         files: Files,
         clock: Clock,
         readers: Readers,
         is_taken: Callable[[RolloutReading, str], bool],
-        taken_in: Callable[[], int],
     ) -> None:
         self._store = store
         self._files = files
         self._clock = clock
         self._readers = readers
         self._is_taken = is_taken
-        self._taken_in = taken_in
         self._courses: dict[str, Course] = {}
         self._rescored: list[tuple[str, float | None]] = []
         self.troubles: list[BoundaryError] = []
 
-    def follow(self, test_id: str, counts: Counter[str]) -> bool:
-        """Take in all there is for a test, until it ends; tell whether anything changed."""
+    def follow(self, test_id: str, until_us: int, counts: Counter[str]) -> bool:
+        """Take in all there is for a test, until it ends; tell whether anything changed.
+
+        Arguments:
+            test_id: the test.
+            until_us: up to when the fleet's records were in the state before: no window closes after it.
+            counts: what is done is added to them.
+        """
         changed = False
         self._rescored = []
-        until_us = self._taken_in()  # asked first: what was known by then is looked at before a window closes
         for portion in (self._silver, self._results, self._scores, self._windows):
             while True:
                 moved = self._step(test_id, portion, until_us, counts)
@@ -192,12 +194,13 @@ class Follower:
             closed += 1
             if look.after() or closed >= WINDOWS_AT_ONCE:
                 break
+        else:
+            look.after(look.until_us)  # days end a test when all that came in them is counted, not before
         done["closed"] += closed
         test, closing_us = course.test, course.evidence.next_closing_us
-        is_due = look.until_us - test.looked_us >= instants.DAY_US or has_resumed(test)
+        is_due = look.until_us - test.looked_us >= instants.DAY_US or has_resumed(test) or look.decided is not None
         if not closed and closing_us == test.closing_us and not is_due:
             return None
-        look.after()
         return _Portion(bool(closed), {})
 
     # --- what follows -------------------------------------------------------------------------------------------------
@@ -244,11 +247,14 @@ class _Look:
         self.held: Invalid | None = None
         self._is_paused = is_paused(course.test)
 
-    def after(self) -> bool:
-        """Look; tell whether the test ends. While it is paused, only a person ends it."""
+    def after(self, until_us: int | None = None) -> bool:
+        """Look; tell whether the test ends. While it is paused, only a person ends it.
+
+        Its days end it only where ``until_us`` tells up to when everything is taken in.
+        """
         if self._is_paused:
             return False
-        decision = self.course.decision(self.now_us)
+        decision = self.course.decision(self.course.test.started_us if until_us is None else until_us)
         if isinstance(decision, Invalid):
             self.held = decision
         if ends(decision):

@@ -86,9 +86,8 @@ def of_test(numbers: Numbers, policy: RolloutPolicy, percentage: float, pace: Pa
 def of_watch(numbers: Numbers, policy: RolloutPolicy, pace: Pace) -> Forecast:
     """Return when a watch is settled, if nothing speaks against the promoted model; the arguments are the same."""
     latest_us = max(pace.now_us, pace.began_us + round(policy.watch_days * DAY_US))
-    watched = numbers.closed.control.tasks + numbers.closed.treated.tasks
-    pending = sum(numbers.assigned) - watched
-    wait_us = _until_closed(policy.watch_tasks - watched, pending, pace.tasks_per_day, policy.maturation_s * SECOND_US)
+    left, pending = policy.watch_tasks - numbers.watched, sum(numbers.assigned) - numbers.watched
+    wait_us = _until_closed(left, pending, pace.tasks_per_day, policy.maturation_s * SECOND_US)
     if wait_us is None:
         return Forecast(None, None, None, latest_us)
     settled_us = min(latest_us, pace.now_us + wait_us)

@@ -8,6 +8,7 @@ the next run completes. What the steps mean is ``registry``'s, ``outcomes``' and
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from cortex_autolearn.model import instants, layout, routing
@@ -69,7 +70,7 @@ class Rollout:
         self._endpoints = Endpoints(store, clock, trainers)
         self._deployer = Deployer(store, files, clock, policy)
         self._taken_in = taken_in
-        self._follower = Follower(store, files, clock, readers, self._deployer.is_taken, taken_in)
+        self._follower = Follower(store, files, clock, readers, self._deployer.is_taken)
         self._late = Late(store, files, clock, readers)
         self._projector = Projector(files, clock)
 
@@ -104,14 +105,13 @@ class Rollout:
         with self._store.read() as reading:
             if reading.models_to_offer() or self._endpoints.wait(reading):
                 return True
-            busy = {held.master for held in reading.servings() if held.phase != "steady"}
-            masters = {one.master for one in reading.deploy_queue()} - busy
-            if any(self._deployer.other_test(reading, one) is None for one in masters):
+            if any(self._deployer.is_free(reading, one) for one in {one.master for one in reading.deploy_queue()}):
                 return True
             if not self._projector.is_current(reading):
                 return True
             tests = reading.experiments(only_active=True)
-            return any(waits(reading, self._files, test, now_us, self._taken_in) for test in tests)
+            taken_in = cache(self._taken_in)
+            return any(waits(reading, self._files, test, now_us, taken_in) for test in tests)
 
     def masters_under_test(self) -> dict[str, int]:
         """Return the masters of which a test or a watch runs, or is paused, and since when."""
@@ -240,9 +240,11 @@ class Rollout:
     def _follow(self, counts: Counter[str]) -> bool:
         with self._store.read() as reading:
             tests = reading.experiments(only_active=True)
+        # Asked once, and first: what was known by then is looked at before a window closes.
+        until_us = self._taken_in() if tests else 0
         changed = False
         for test in tests:
-            moved = self._hear(test, counts) or self._follower.follow(test.test_id, counts)
+            moved = self._hear(test, counts) or self._follower.follow(test.test_id, until_us, counts)
             if moved:
                 self.show()  # no test waits for another one's to be over
             changed |= moved

@@ -127,7 +127,7 @@ class Block:
                 if decision == "rollback":
                     tasks = self._assigned[row, column]
                 elif decision == "settle":
-                    tasks = sum(one[row, column] for one in self._tasks["arrived"])
+                    tasks = sum(one[row, column] for one in self._tasks["closed"])
                 else:
                     tasks = self._tasks["closed"][1][row, column]
                 alarmed = bool(self._alarmed[row, column])
@@ -139,8 +139,8 @@ class Block:
     def _watch(self) -> None:
         bar = self._policy.watch_evidence
         self._rules["rollback"] = self._losses(bar) | {"breaker": self._broken()}
-        seen: Reals = np.add(*self._tasks["arrived"])
-        self._rules["settle"] = {"tasks": seen >= self._policy.watch_tasks}
+        watched: Reals = np.add(*self._tasks["closed"])
+        self._rules["settle"] = {"tasks": watched >= self._policy.watch_tasks}
 
     def _test(self) -> None:
         policy = self._policy

@@ -66,17 +66,23 @@ def course(reading: RolloutReading, test_id: str) -> Course:
     return Course(test, reading.trials(test_id))
 
 
-def check(reading: RolloutReading, test_id: str, now_us: int) -> Decision | WatchDecision:
-    """Return what would be decided about a test at an instant, or what its numbers said when it ended."""
+def check(reading: RolloutReading, test_id: str, until_us: int) -> Decision | WatchDecision:
+    """Return what would be decided about a test now, or what its numbers said when it ended.
+
+    Arguments:
+        reading: the state.
+        test_id: the test.
+        until_us: up to when the fleet's records are in it: as for the daemon, no window closes after that.
+    """
     found = course(reading, test_id)
-    return _decision(found, now_us)
+    return _decision(found, until_us)
 
 
-def summary(reading: RolloutReading, test_id: str, now_us: int) -> Summary:
-    """Return all that a test shows at an instant."""
+def summary(reading: RolloutReading, test_id: str, now_us: int, until_us: int) -> Summary:
+    """Return all that a test shows at an instant; ``until_us`` as in :func:`check`."""
     found = course(reading, test_id)
     test = found.test
-    decision = _decision(found, now_us)
+    decision = _decision(found, until_us)
     costs = {test.treated if treated else _other(test): cost for treated, cost in reading.costs(test_id).items()}
     count, first_us = reading.tasks_created(test.master, now_us - TRAFFIC_DAYS * instants.DAY_US, now_us)
     return Summary(
@@ -104,15 +110,15 @@ def champion(reading: RolloutReading, master: str, at_us: int) -> AliasChange | 
     return changes[-1] if changes else None
 
 
-def _decision(found: Course, now_us: int) -> Decision | WatchDecision:
+def _decision(found: Course, until_us: int) -> Decision | WatchDecision:
     """Return what was decided; of a test that runs, what the daemon's next run decides: it looks after each window."""
     test = found.test
     if test.ended_us is not None:
         return found.decision(test.ended_us)  # later windows are none of the decision's, even if they ended before it
-    for _ in found.closing(now_us):
-        if not is_paused(test) and ends(decision := found.decision(now_us)):
+    for _ in found.closing(until_us):
+        if not is_paused(test) and ends(decision := found.decision(test.started_us)):  # its days end it at last
             return decision
-    return held_back(test, found.decision(now_us))
+    return held_back(test, found.decision(until_us))
 
 
 def _intervals(found: Course) -> dict[str, Bounds]:

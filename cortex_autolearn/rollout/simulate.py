@@ -146,8 +146,8 @@ class Ending(NamedTuple):
     """How a run ended.
 
     ``decision`` is the class of the decision in lower case, ``rules`` are its reasons. ``challenger_tasks`` counts as
-    the decision does: assigned tasks for a rollback, in a watch the tasks of both variants, else those with closed
-    windows. ``alarmed`` tells whether an alarm rang.
+    the decision does: assigned tasks for a rollback, else those with closed windows, when a watch settles those of
+    both variants. ``alarmed`` tells whether an alarm rang.
     """
 
     decision: str
@@ -326,7 +326,7 @@ def _ending(decision: Decision | WatchDecision, treated: int) -> Ending:
         case Rollback():
             tasks = treated
         case Settle():
-            tasks = decision.numbers.tasks
+            tasks = decision.numbers.watched
         case _:
             tasks = decision.numbers.closed.treated.tasks
     rules = frozenset(one.rule for one in decision.reasons)

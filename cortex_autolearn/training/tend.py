@@ -137,14 +137,20 @@ class Tender:
         with self._store.read() as reading:
             trainings = reading.trainings()
         # Of others that wait to be submitted those count that were asked for before: else two would hold each other.
+        # One that would be held without any other is not about to cost anything.
         first = [one.model_id for one in trainings].index(training.model_id)
-        before = [one for at, one in enumerate(trainings) if at < first or one.submitted_us is not None]
-        spent_usd = cost.spent_in_month(before, self._clock.now())
+        counted = [
+            one
+            for at, one in enumerate(trainings)
+            if one.submitted_us is not None
+            or (at < first and beyond_budget(one.estimate.training_usd, 0.0, self._bars) is None)
+        ]
+        spent_usd = cost.spent_in_month(counted, self._clock.now())
         found = beyond_budget(training.estimate.training_usd, spent_usd, self._bars)
         if found is not None:
             hint = (
-                "Raise training.budget_usd or training.budget_month_usd, wait for the next month, "
-                f"or end it with: fine-tune cancel {training.model_id}"
+                "Raise training.budget_usd, or training.budget_month_usd (or wait for the next month where that is the "
+                f"cause), or end it with: fine-tune cancel {training.model_id}"
             )
             raise BackendError("submit", f"the training of {training.model_id}", found[1], hint=hint, retryable=True)
 

@@ -3,7 +3,8 @@
 By the API's documentation of errors: 401 ``authentication_error``, 402 ``billing_error`` and 403 ``permission_error``
 are the account's; so are a 400 and a 429 about spending, which may carry a code. 429 ``rate_limit_error`` has
 ``retry-after``, 529 ``overloaded_error`` mostly not. 413 ``request_too_large`` is about bytes; too many tokens are a
-400. An error answer is charged with nothing; a connection that breaks after a request was sent may have been.
+400. An error answer is charged with nothing; a connection that breaks after a request was sent may have been, and so
+may a request that somebody in between (a gateway, a proxy) gave up.
 """
 
 from __future__ import annotations
@@ -50,6 +51,14 @@ def may_pass(fault: Fault) -> bool:
     if about_account(fault):
         return False
     return fault.status is None or fault.status in {408, 409, 429} or fault.status >= 500
+
+
+def may_be_charged(fault: Fault) -> bool:
+    """Tell whether the request may have been done, and charged, though no answer to it came."""
+    if not fault.sent or fault.status is None:
+        return fault.sent
+    # Too busy is said before anything is done. Any other failure counts as free on the provider's own word alone.
+    return fault.status >= 500 and fault.status not in {503, 529} and fault.kind != "api_error"
 
 
 def refusal(key: str, fault: Fault) -> Refusal | None:

@@ -34,7 +34,7 @@ class Run:
     """Requests that wait for a busy provider together.
 
     ``stopped`` ends every wait: what has not been answered by then is given up. ``lost`` tells that one that was given
-    up had been sent before, over a connection that broke: it may have been done, and charged, for nobody.
+    up had been sent before, and its answer got lost: it may have been done, and charged, for nobody.
     """
 
     def __init__(self, patience: Patience) -> None:
@@ -65,7 +65,7 @@ class Run:
                 tries += 1
                 return await attempt()
             except Fault as fault:
-                is_lost = fault.sent and fault.status is None
+                is_lost = faults.may_be_charged(fault)
                 lost = lost or is_lost
                 wait = self._backoff(fault, tries)
                 over = tries >= self._patience.tries or clock() + wait - begun > self._patience.total_s
