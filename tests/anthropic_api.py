@@ -133,7 +133,8 @@ class AnthropicApi:
 
     def archive(self, batch_id: str) -> None:
         """Forget the results of a batch, as the API does after 29 days."""
-        self._find(batch_id).archived = True
+        batch = self._find(batch_id)
+        batch.archived, batch.created = True, batch.created - timedelta(days=29)
 
     def paid(self) -> dict[str, int]:
         """Return how often each batched ask (by custom id), and each single one (by its text), was charged."""

@@ -117,19 +117,38 @@ class Batches:
         return is_sure
 
     async def _follow(self, batch: OpenBatch) -> None:
-        """Take in what a batch has brought; where it is not known which one it is, try those that it may be."""
-        if self._session.run.is_ending() or (batch.batch_id is not None and await self._take(batch)):
+        """Take in what a batch has brought; look for it where it is not known which one it is."""
+        if self._session.run.is_ending():
             return
+        is_known = batch.batch_id is not None
+        if is_known:
+            try:
+                is_known = await self._take(batch)
+            except JudgeMissingError as error:
+                self._lose(batch, error)
+        if not is_known:
+            await self._seek(batch)
+
+    async def _seek(self, batch: OpenBatch) -> None:
+        """Try the batches that an intended one may be; where it is none of them, and was none for long, drop it."""
+        gone: JudgeMissingError | None = None
         for found in await self._look_for(batch):
             if self._session.run.is_ending():
                 return
             guess = batch._replace(batch_id=found.id)
             with self._store.write() as transaction:
                 transaction.begin_batch(batch.token, found.id)
-            if await self._take(guess, is_guess=True):
-                return
+            try:
+                if await self._take(guess):
+                    return
+            except JudgeMissingError as error:
+                self._disown(guess)
+                if abs(found.created_us - batch.intended_us) <= instants.DAY_US:
+                    gone = error  # ours, unless another one is; an older one is another program's
         age_us = abs(self._session.now_us - batch.intended_us)  # it is below zero where the clock was set back
-        if age_us > GRACE_S * instants.SECOND_US:
+        if gone is not None:
+            self._lose(batch, gone)
+        elif age_us > GRACE_S * instants.SECOND_US:
             with self._store.write() as transaction:
                 _drop(transaction, batch.token)
 
@@ -148,48 +167,44 @@ class Batches:
         with self._store.read() as reading:
             return reading.knows_batch(batch_id)
 
-    async def _take(self, batch: OpenBatch, *, is_guess: bool = False) -> bool:
+    async def _take(self, batch: OpenBatch) -> bool:
         """Store the results of a batch that has ended; False where it turns out to be another program's.
 
-        With ``is_guess`` one whose results are gone is another's: ours were there so short a time ago.
-
         Raises:
+            JudgeMissingError: the provider has it, or its results, no more.
             _UnclearError: what it is, or what it has brought, cannot be read.
         """
         session = self._session
         assert batch.batch_id is not None
-        try:
-            with _about_one():
-                state = await session.judge.batch(batch.batch_id)
-            session.run.progress(state.asked - state.counts.get("processing", 0), state.asked)
-            if state.state != "ended":
-                return True
-            async with aclosing(session.judge.results(batch.batch_id)) as results:
-                unclear: _UnclearError | None = None
-                while unclear is None:
-                    portion, unclear = await _portion(results)
-                    if any(number_of(result.key, batch.token) is None for result in portion):
-                        return self._disown(batch)
-                    self._book(portion, batch)
-                    if len(portion) < _BOOKED_AT_ONCE:
-                        break
-                    if session.run.is_ending():
-                        return True
-                if unclear is not None:
-                    raise unclear
-        except JudgeMissingError as error:
-            if is_guess:
-                return self._disown(batch)
-            session.run.trouble(error)
-            self._close(batch, "lost")
-        else:
-            self._close(batch, "ended")
+        with _about_one():
+            state = await session.judge.batch(batch.batch_id)
+        session.run.progress(state.asked - state.counts.get("processing", 0), state.asked)
+        if state.state != "ended":
+            return True
+        async with aclosing(session.judge.results(batch.batch_id)) as results:
+            unclear: _UnclearError | None = None
+            while unclear is None:
+                portion, unclear = await _portion(results)
+                if any(number_of(result.key, batch.token) is None for result in portion):
+                    self._disown(batch)
+                    return False
+                self._book(portion, batch)
+                if len(portion) < _BOOKED_AT_ONCE:
+                    break
+                if session.run.is_ending():
+                    return True
+            if unclear is not None:
+                raise unclear
+        self._close(batch, "ended")
         return True
 
-    def _disown(self, batch: OpenBatch) -> bool:
+    def _lose(self, batch: OpenBatch, error: JudgeMissingError) -> None:
+        self._session.run.trouble(error)
+        self._close(batch, "lost")
+
+    def _disown(self, batch: OpenBatch) -> None:
         with self._store.write() as transaction:
             transaction.disown_batch(batch)
-        return False
 
     def _book(self, results: Sequence[Answer | Refusal], batch: OpenBatch) -> None:
         session = self._session
