@@ -20,6 +20,7 @@ from cortex_autolearn.router import Router
 
 MAX_VERSIONS = 1_000_000
 STALE_S = 0.1
+LEAST_SEEN = 3
 
 WRITER = """
 import json, mmap, os, random, struct, sys, time
@@ -89,7 +90,10 @@ def writer(root: Path, manner: str) -> Iterator[memoryview[float]]:
 
 
 def choose_beside(root: Path, manner: str, choices: int) -> tuple[int, float]:
-    """Choose so often while the routes are rewritten, and check every choice; return the versions seen, and the oldest."""
+    """Choose so often while the routes are rewritten, and check every choice; return the versions seen, and the oldest.
+
+    On a disk that is busy the writer may stand still for as long as all of that takes: then go on until it moved.
+    """
     masters = [f"m{number}" for number in range(20)]
     task_ids = [f"task-{number}" for number in range(97)]
     with writer(root, manner) as times:
@@ -97,7 +101,8 @@ def choose_beside(root: Path, manner: str, choices: int) -> tuple[int, float]:
         made, seen, current, oldest_s = 0, 0, 0, 0.0
         last = None
         now = time.monotonic
-        while made < choices:
+        deadline = now() + 60
+        while made < choices or (seen < LEAST_SEEN and now() < deadline):
             for task_id in task_ids:
                 asked_at = now()
                 choice = router.choose(masters[made % 20], task_id)
@@ -129,7 +134,7 @@ def check_whole(choice: Choice) -> int:
 def test_nothing_torn_and_nothing_stale(tmp_path: Path, choices: int) -> None:
     """Beside 100 replacements a second every choice is of one whole document, replaced no more than 100 ms ago."""
     seen, oldest_s = choose_beside(tmp_path, "replace", choices)
-    assert seen >= 3
+    assert seen >= LEAST_SEEN
     assert oldest_s <= STALE_S
     print(f"{choices:,} choices, {seen} versions seen, the oldest replaced {oldest_s * 1000:.1f} ms before")
 
@@ -138,4 +143,4 @@ def test_nothing_torn_and_nothing_stale(tmp_path: Path, choices: int) -> None:
 def test_writer_of_the_worst_manners(tmp_path: Path, choices: int) -> None:
     """Beside files cut, written in place, doubled, removed and filled with rubbish, every choice is of one whole document."""
     seen, _ = choose_beside(tmp_path, "worst", choices)
-    assert seen >= 3
+    assert seen >= LEAST_SEEN
