@@ -316,14 +316,21 @@ class TestWhen:
         assert world.models()
         world.store.close()
 
-    def test_of_two_that_a_budget_holds_the_first_goes_on(self, tmp_path: Path) -> None:
-        """They do not hold each other: one has room, and is submitted."""
-        world = World(tmp_path, scope="master")
+    @staticmethod
+    def two_that_wait(root: Path) -> World:
+        """Return a world with two trainings that are written down and that no backend has."""
+        world = World(root, scope="master")
         world.collect(1000, "security-master")
         world.collect(1000, "inventory-master")
         world.trainer.errors["submit"] = refusal(retryable=True)
         world.check()
         world.trainer.errors.clear()
+        assert not world.trainer.jobs()
+        return world
+
+    def test_of_two_that_a_budget_holds_the_first_goes_on(self, tmp_path: Path) -> None:
+        """They do not hold each other: one has room, and is submitted."""
+        world = self.two_that_wait(tmp_path)
         world.allow(scope="master", budget_month_usd=1.5)
         world.pass_time(300)
         world.tend()
@@ -332,12 +339,7 @@ class TestWhen:
 
     def test_one_that_its_own_price_holds_holds_no_other(self, tmp_path: Path) -> None:
         """What one training may cost was lowered: the first waits for that, and the second has all the month's money."""
-        world = World(tmp_path, scope="master")
-        world.collect(1000, "security-master")
-        world.collect(1000, "inventory-master")
-        world.trainer.errors["submit"] = refusal(retryable=True)
-        world.check()
-        world.trainer.errors.clear()
+        world = self.two_that_wait(tmp_path)
         with world.store.write() as transaction:
             first, second = transaction.active_trainings()
             dear = msgspec.structs.replace(first.estimate, training_usd=20.0)

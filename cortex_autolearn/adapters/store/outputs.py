@@ -2,11 +2,10 @@
 
 An append goes to the file first; the transaction then commits the new length. What stands beyond the committed length
 was never committed and is cut back: when the state is opened, and before the next append or rewriting; what another
-program appended is copied aside first (``tails``). A file that is new or
-rewritten whole is written to a temporary file first; the transaction commits its length together with its name, and
-the rename follows: if a kill comes between, the next transaction finds the name and renames. So at every instant the
-file (or its staged successor) and the rows that point into it agree, and a file without a row is never ours: it is set
-aside, not overwritten.
+program appended is copied aside first (``tails``). A file that is new or rewritten whole is written to a temporary file
+first; the transaction commits its length together with its name, and the rename follows: if a kill comes between, the
+next transaction finds the name and renames. So at every instant the file (or its staged successor) and the rows that
+point into it agree, and a file without a row is never ours: it is set aside, not overwritten.
 """
 
 from __future__ import annotations
