@@ -8,26 +8,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cortex_autolearn.model import instants
-from cortex_autolearn.model.rollout import SCORES, Continue, Reason
+from cortex_autolearn.model.rollout import Continue, Reason
 from cortex_autolearn.rollout.apply import names
 from cortex_autolearn.rollout.decide import criteria
 from cortex_autolearn.rollout.files import is_paused
-from cortex_autolearn.rollout.interval import interval
 from cortex_autolearn.rollout.plan import TRAFFIC_DAYS, per_day
-from cortex_autolearn.rollout.scorecard import card, gain_of
+from cortex_autolearn.rollout.scorecard import card, gain_of, intervals
 from cortex_autolearn.rollout.trials import Course, ends
-from cortex_autolearn.rollout.wealth import Range
 
 if TYPE_CHECKING:
     from cortex_autolearn.model.experiments import AliasChange, Experiment
     from cortex_autolearn.model.rollout import Decision, WatchDecision
     from cortex_autolearn.rollout.decide import Criterion
     from cortex_autolearn.rollout.needs import RolloutReading
+    from cortex_autolearn.rollout.scorecard import Bounds
 
 PAUSED: Final = Reason("paused", "paused: nothing is decided before it is resumed")
-_RATES: Final = (0.0, 1.0)
-
-Bounds = tuple[float, float] | None
 
 
 class Summary(NamedTuple):
@@ -95,7 +91,7 @@ def summary(reading: RolloutReading, test_id: str, now_us: int, until_us: int) -
         test.refused,
         per_day(count, first_us, now_us),
         gain_of(decision.numbers.closed),
-        _intervals(found),
+        intervals(found.evidence, test.baseline),
     )
 
 
@@ -119,17 +115,6 @@ def _decision(found: Course, until_us: int) -> Decision | WatchDecision:
         if not is_paused(test) and ends(decision := found.decision(test.started_us)):  # its days end it at last
             return decision
     return held_back(test, found.decision(until_us))
-
-
-def _intervals(found: Course) -> dict[str, Bounds]:
-    baseline = found.test.baseline
-    completion = found.evidence.values("completion")
-    quality = found.evidence.values("quality")
-    points = interval(completion, Range(*_RATES, baseline["completion"])) if completion else None
-    return {
-        "quality": interval(quality, Range(*SCORES, baseline["quality"])) if quality else None,
-        "completion_points": None if points is None else (100 * points[0], 100 * points[1]),
-    }
 
 
 def _other(test: Experiment) -> str:

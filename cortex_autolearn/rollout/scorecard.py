@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cortex_autolearn.model.rollout import SCORES, Decision, Inconclusive, Promote, Retire, Settle, WatchDecision
 from cortex_autolearn.rollout.decide import shown
@@ -10,9 +10,14 @@ from cortex_autolearn.rollout.interval import interval
 from cortex_autolearn.rollout.wealth import Range
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cortex_autolearn.model.rollout import Arm, Numbers, Pair
-    from cortex_autolearn.rollout.baseline import Baseline
     from cortex_autolearn.rollout.evidence import Evidence
+
+Bounds = tuple[float, float] | None
+
+_RATES: Final = (0.0, 1.0)
 
 
 def name_of(decision: Decision | WatchDecision) -> str:
@@ -58,14 +63,21 @@ def gain_of(pair: Pair) -> dict[str, float | None]:
     }
 
 
-def intervals(evidence: Evidence, baseline: Baseline, alpha: float = 0.05) -> dict[str, tuple[float, float]]:
+def intervals(evidence: Evidence, baseline: Mapping[str, float]) -> dict[str, Bounds]:
     """Return between what gains the truth lies, over closed windows, whenever one looks; see ``interval``.
 
-    The chance that one of them ever fails to hold its true gain is ``alpha``. Keys are those of the card's ``gain``.
+    Keys are those of the card's ``gain``; None before a window has closed on a value.
+
+    Arguments:
+        evidence: of the test.
+        baseline: its `b` of each metric, by name.
     """
-    quality = interval(evidence.values("quality"), Range(*SCORES, baseline.quality), alpha)
-    low, high = interval(evidence.values("completion"), Range(0.0, 1.0, baseline.completion), alpha)
-    return {"quality": quality, "completion_points": (100 * low, 100 * high)}
+    quality, completion = evidence.values("quality"), evidence.values("completion")
+    points = interval(completion, Range(*_RATES, baseline["completion"])) if completion else None
+    return {
+        "quality": interval(quality, Range(*SCORES, baseline["quality"])) if quality else None,
+        "completion_points": None if points is None else (100 * points[0], 100 * points[1]),
+    }
 
 
 def _variant(name: str, arm: Arm) -> dict[str, Any]:

@@ -7,7 +7,7 @@ any line leaves one job, and one model. What a person asks for goes the same way
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from cortex_autolearn.model import instants, layout
@@ -142,7 +142,7 @@ class Trainings:
     def _look(self, scope: str, *, is_forced: bool) -> tuple[Facts, Decision]:
         with self._store.read() as reading:
             counts = _Counts(reading)
-            facts = _facts(reading, scope, counts, self._spent_of(reading.trainings()))
+            facts = _facts(reading, scope, counts, cost.spent_in_month(reading.trainings(), self._clock.now()))
             masters = sorted(counts.by_master().items(), key=str)
         if scope != GLOBAL and not facts.examples and not facts.jobs:
             known = ", ".join(f"{name} ({count:,})" for name, count in masters if name)
@@ -192,7 +192,7 @@ class Trainings:
 
     def _all_facts(self) -> dict[str, Facts]:
         with self._store.read() as reading:
-            counts, spent = _Counts(reading), self._spent_of(reading.trainings())
+            counts, spent = _Counts(reading), cost.spent_in_month(reading.trainings(), self._clock.now())
             return {scope: _facts(reading, scope, counts, spent) for scope in _scopes(reading, counts, self._policy)}
 
     def _build_and_start(self, facts: Facts, run: RunHandle, tell: Tell, *, by: str, is_forced: bool) -> Decision:
@@ -291,11 +291,7 @@ class Trainings:
 
     def _spent_this_month(self) -> float:
         with self._store.read() as reading:
-            return self._spent_of(reading.trainings())
-
-    def _spent_of(self, trainings: Sequence[Training]) -> float:
-        """Return what the trainings of this month cost, those included that are about to be submitted."""
-        return cost.spent_in_month(trainings, self._clock.now())
+            return cost.spent_in_month(reading.trainings(), self._clock.now())
 
     def _free_id(self, reading: TrainingReading) -> str:
         """Return a model id that neither the state nor the models folder knows."""
