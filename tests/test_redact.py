@@ -630,6 +630,7 @@ def test_nothing_is_left_that_detect_secrets_finds_by_shape(module: str, name: s
 SEEDS = [
     "a", "aB1", "A1", "0123456789abcdef0123456789abcdef ", "-", "_", "/", "/a", "\\", '"', "'", "\r\n", "\u0130", "\\u0022", " ",
     "sk-", "sk-ant-", "sk-aaaaaaaaaaaaaaaaaaaaa-T3Blbk ", "ghp_", "glpat-", "AKIA", "xoxb-", "xoxb-1-", "npm_", "AIza", "LS0tLS1CRUdJTi",
+    "AKIAABCDEFGHIJKLMNOP/", "b3BlbnNzaC1rZXktdjEAAAAAAAAA+", "curl -u a:b",
     "eyJ", "eyJ.", "eyJaaaaaaaaaaaaaaaaaaa.", "SG.", "SG." + "a" * 20, "hvs." + "a" * 20 + ".", "JQQJ99", "1//0", "1//0" + "a" * 50 + " ", "AQ." + "a" * 40 + ".", "dp.st." + "a" * 40 + ".", "123456789:" + "a" * 35 + " ", "M" + "a" * 24 + ".",
     "hooks.slack.com/a", "/webhooks/123456789012345678/", "AccountKey=", "&sig=", "?X-Amz-Signature=", "1Q~", "pat" + "a" * 14 + ".",
     "-----BEGIN PRIVATE KEY-----\n", "-----BEGIN PRIVATE KEY-----\nA\n", "-----END PRIVATE KEY-----\n", "AAAA\n-----END PRIVATE KEY-----\n",

@@ -17,6 +17,7 @@ RULES: Final = ("url-password", "authorization")  # and "email", which comes las
 
 _SCHEME: Final = r":(?:\\{0,64}/){2}"
 _LONGEST_LOCAL: Final = 64
+_NEAR_CURL: Final = 300  # characters between curl and its -u
 _ESCAPED: Final = frozenset("nrtbf")
 _LOOKS_LIKE_PORT: Final = re.compile(r"[0-9]{1,5}[?#]")
 
@@ -68,8 +69,9 @@ def _in_headers(text: str, low: str, shapes: _Shapes) -> Iterator[Span]:
                 yield Span(start, end, "authorization")
     if "curl" in low:
         for found in shapes.curl.finditer(text):
-            line = max(text.rfind("\n", 0, found.start()), found.start() - 300)
-            if low.find("curl", max(0, line), found.start()) >= 0 and not is_masked(found["secret"]):
+            near = max(0, found.start() - _NEAR_CURL)
+            line = max(near, text.rfind("\n", near, found.start()))
+            if low.find("curl", line, found.start()) >= 0 and not is_masked(found["secret"]):
                 yield Span(*found.span("secret"), "authorization")
 
 

@@ -190,23 +190,32 @@ def _compiled() -> _Shapes:
 def spans(text: str) -> Iterator[Span]:
     """Every token in the text whose shape tells what it is. They may overlap."""
     shapes = _compiled()
+    done = 0  # up to here goes what is masked already as one that goes on in base64: that is looked through once
     for start, end in stretches(text, _MEMBERS):
-        found = shapes.anywhere.search(text, start, end)
-        if found is not None:
-            yield _token(text, found, _ANYWHERE[(found.lastindex or 1) - 1][0], end)
-        dotted = text[end : end + 1] in {".", "="}
-        for at in _edges(text, start):
-            found = shapes.at_edge.match(text, at, end)
-            if found is not None:
-                yield _token(text, found, _AT_EDGE[(found.lastindex or 1) - 1][0], end)
-            if dotted and (found := shapes.dotted.match(text, at)) is not None:
-                yield Span(*found.span(), _DOTTED[(found.lastindex or 1) - 1][0])
-        if text.find(_AZURE, start + _AROUND_AZURE, end - _AROUND_AZURE) >= 0:
-            yield Span(_after(_ESCAPE, text, start), end, "azure")
-        mark = text[start - 1 : start]
-        if mark in _AFTER:
-            yield from _AFTER[mark](text, start, end)
+        for span in _in_stretch(text, shapes, start, end, done):
+            yield span
+            if span.rule in _IN_BASE64:
+                done = max(done, span.end)
     yield from _hooks(text, shapes)
+
+
+def _in_stretch(text: str, shapes: _Shapes, start: int, end: int, done: int) -> Iterator[Span]:
+    """Every token that one stretch tells of; those that go on in base64 were looked through up to `done`."""
+    found = shapes.anywhere.search(text, start, end)
+    if found is not None:
+        yield _token(text, found, _ANYWHERE[(found.lastindex or 1) - 1][0], end, done)
+    dotted = text[end : end + 1] in {".", "="}
+    for at in _edges(text, start):
+        found = shapes.at_edge.match(text, at, end)
+        if found is not None:
+            yield _token(text, found, _AT_EDGE[(found.lastindex or 1) - 1][0], end, done)
+        if dotted and (found := shapes.dotted.match(text, at)) is not None:
+            yield Span(*found.span(), _DOTTED[(found.lastindex or 1) - 1][0])
+    if text.find(_AZURE, start + _AROUND_AZURE, end - _AROUND_AZURE) >= 0:
+        yield Span(_after(_ESCAPE, text, start), end, "azure")
+    mark = text[start - 1 : start]
+    if mark in _AFTER:
+        yield from _AFTER[mark](text, start, end)
 
 
 def _hooks(text: str, shapes: _Shapes) -> Iterator[Span]:
@@ -232,10 +241,10 @@ def _edges(text: str, start: int) -> tuple[int, ...]:
     return (start,)
 
 
-def _token(text: str, found: re.Match[str], rule: str, end: int) -> Span:
+def _token(text: str, found: re.Match[str], rule: str, end: int, done: int) -> Span:
     """The token to the end of its stretch; some go on in base64, or with two more parts."""
     if rule in _IN_BASE64:
-        end = _after(_BASE64, text, end)
+        end = done if end <= done else _after(_BASE64, text, end)
     elif rule == "gitlab":
         end = _after(_ROUTABLE, text, end)
     return Span(found.start(), end, rule)
