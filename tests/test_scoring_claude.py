@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from anthropic_api import KEY, AnthropicApi
 from judge_support import Desk, Run, claude_at, unscored
-from support import events, good, quick_folder
+from support import events, good, line, quick_folder
 
 from cortex_autolearn.collect import tally
 from cortex_autolearn.collect.batches import GRACE_S
+from cortex_autolearn.jobs import WAITS
+from cortex_autolearn.model import layout
 from cortex_autolearn.ports import BoundaryError, JudgeAuthError
+from cortex_autolearn.testing import FakeClock
+from cortex_autolearn.wiring import build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,8 +121,27 @@ class TestSingle:
             desk.clock.advance(21)
             api.fail("never", times=1)
             with desk.store.read() as reading:
-                assert reading.was_busy_until(2**60)
+                assert reading.was_busy_until(0, 2**60)
             assert {state[:2] for state in desk.queue().values()} == {("waiting", 0)}
+
+    def test_a_busy_provider_is_come_back_to_once(self, root: Path, api: AnthropicApi) -> None:
+        """When its time is over: the daemon does not go on looking every minute for ever because it was busy once."""
+        clock = FakeClock(datetime(2026, 11, 22, 12, tzinfo=UTC))
+        environ = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": api.url}
+        app = build(root, environ=environ, clock=clock, judge=claude_at(api.url), init=True)
+        (root / layout.BRONZE / "a.jsonl").write_bytes(line(unscored("t")))
+        for job in ("silver", "collection"):
+            app.runner.run(job, trigger="test")
+        api.fail(MESSAGES, status=529, kind="overloaded_error", times=4)
+        assert app.runner.run("scoring", trigger="test").counts["held"] == tally.BUSY
+        assert not WAITS["scoring"](app.rooms)
+        clock.advance(61)
+        assert WAITS["scoring"](app.rooms)
+        assert app.runner.run("scoring", trigger="test").counts["scored"] == 1
+        for _ in range(3):
+            clock.advance(600)
+            assert not WAITS["scoring"](app.rooms)
+        app.close()
 
     def test_a_busy_provider_is_asked_again_after_an_hour_at_most(self, root: Path, api: AnthropicApi) -> None:
         """Also where it asks for years, and where the clock stood a year ahead when it was busy."""

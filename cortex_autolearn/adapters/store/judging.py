@@ -388,9 +388,9 @@ class JudgingTables:
 
     # --- what the judge's provider said -------------------------------------------------------------------------------
 
-    def was_busy_until(self, now_us: int) -> bool:
-        """Tell whether the provider was busy when it was last asked, and may be asked again now."""
-        return 0 < int(str(self.judge_note("busy").get("until_us", 0))) <= now_us
+    def was_busy_until(self, after_us: int, now_us: int) -> bool:
+        """Tell whether the time for which the provider was left alone has ended, after an instant and by now."""
+        return after_us < int(str(self.judge_note("busy").get("until_us", 0))) <= now_us
 
     def judge_note(self, name: str) -> dict[str, object]:
         """Return what was noted under a name; nothing where nothing was."""
