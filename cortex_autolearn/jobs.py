@@ -155,7 +155,12 @@ def scoring(
         rescore: also judge tasks again whose score is of another model or rubric.
         calibrate: also judge so many tasks that people or the fleet have scored.
     """
-    return rooms.scoring.run(run, limit=limit, rescore=rescore, calibrate=calibrate).as_dict()
+    rooms.medallion.mend()  # what is judged is read from silver
+    try:
+        return rooms.scoring.run(run, limit=limit, rescore=rescore, calibrate=calibrate).as_dict()
+    except OutputDamagedError as error:
+        rooms.medallion.mend(error.relative)  # as in collection
+        raise
 
 
 def readiness(rooms: Rooms, run: LoggedRun) -> dict[str, Any]:

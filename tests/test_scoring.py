@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from judge_support import Desk, Run, unscored
-from support import NOW, check_state, events, good, objects, quick_folder
+from support import NOW, check_state, events, good, line, objects, quick_folder
 
 from cortex_autolearn.collect import tally
 from cortex_autolearn.collect.session import Session
@@ -18,7 +19,8 @@ from cortex_autolearn.model.judgement import Ask, Judgement, Refusal, Usage
 from cortex_autolearn.model.judging import Label
 from cortex_autolearn.model.policy import GatePolicy
 from cortex_autolearn.ports import BoundaryError
-from cortex_autolearn.testing import ScriptedJudge
+from cortex_autolearn.testing import FakeClock, ScriptedJudge
+from cortex_autolearn.wiring import build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -224,6 +226,29 @@ class TestLaterRecords:
                 assert transaction.release_silver(20251126, layout.silver_file(20251126))
             assert desk.score()["set_aside"] == 1
             assert desk.queue() == {"t": ("set_aside", 0, "its text is gone")}
+
+
+class TestDamage:
+    @pytest.mark.parametrize("how", ["overwritten", "removed"])
+    def test_silver_that_was_damaged_comes_back_and_is_judged(self, root: Path, how: str) -> None:
+        """A task that lacks only a score is read by nobody else: scoring itself sees to it, and is not stopped for good."""
+        judge = ScriptedJudge(fine)
+        clock = FakeClock(datetime(2026, 11, 22, 12, tzinfo=UTC))
+        app = build(root, environ={}, clock=clock, judge=lambda: judge, init=True)
+        (root / layout.BRONZE / "a.jsonl").write_bytes(line(unscored("first")) + line(unscored("second")))
+        for job in ("silver", "collection"):
+            assert app.runner.run(job, trigger="test").result == "ok"
+        path = root / layout.silver_file(20251126)
+        if how == "removed":
+            path.unlink()
+        else:
+            first, rest = path.read_bytes().split(b"\n", 1)
+            path.write_bytes(b"#" * len(first) + b"\n" + rest)
+        for _ in range(3):
+            result = app.runner.run("scoring", trigger="test")
+        assert result.result == "ok"
+        assert len(judge.asked) == 2
+        app.close()
 
 
 class TestLabels:
