@@ -275,6 +275,28 @@ def test_each_kind_of_result_is_told_apart(
     assert all(isinstance(each, Answer) for each in found.values())
 
 
+@pytest.mark.parametrize(
+    ("kind", "told", "about_all"),
+    [
+        ("invalid_request_error", "Your credit balance is too low to access the Claude API.", True),
+        ("invalid_request_error", "messages: text content blocks must be non-empty", False),
+        ("authentication_error", "invalid x-api-key", True),
+        ("not_found_error", "model: claude-gone", True),
+        ("overloaded_error", "Overloaded", False),
+    ],
+)
+def test_what_says_nothing_about_the_ask_itself_is_told_apart(
+    api: AnthropicApi, kind: str, told: str, about_all: bool
+) -> None:
+    """An account without credit, or a model that is gone, is no fault of the question that was asked just then."""
+    error = json.dumps({"type": "error", "error": {"type": kind, "message": told}, "request_id": "req_1"})
+    line = f'{{"custom_id": "bad", "result": {{"type": "errored", "error": {error}}}}}'
+    bad = scored(api, [*several(2), Ask("bad", RUBRIC, f"[[line {line}]]")])["bad"]
+    assert isinstance(bad, Refusal)
+    assert bad.about_all == about_all
+    assert bad.retryable or not about_all
+
+
 def test_what_an_unreadable_message_cost_is_still_known(api: AnthropicApi) -> None:
     """Where only its usage can be read, that is kept."""
     line = '{"custom_id": "bad", "result": {"type": "succeeded", "message": {"usage": %s}}}'

@@ -324,6 +324,22 @@ class TestBatches:
             assert {state for state, _, _ in desk.queue().values()} == {"set_aside"}
             assert desk.spent()["requests"] == len(api.charges)
 
+    @pytest.mark.parametrize("kind", ["billing_error", "permission_error", "not_found_error"])
+    def test_what_all_of_a_batch_are_refused_for_is_no_attempt(self, root: Path, api: AnthropicApi, kind: str) -> None:
+        """The credit ran out, or the model retired, while it ran: no task is set aside for good, and a person is told."""
+        orders = {"fine": "[[score 4.5]]", "one": f"[[errored {kind}]]", "two": f"[[errored {kind}]]"}
+        with desk_at(root, api, batch_min=2, max_attempts=1) as desk:
+            desk.put("a.jsonl", *[unscored(one, output=f"{order} and enough words") for one, order in orders.items()])
+            desk.settle()
+            desk.score()
+            with pytest.raises(JudgeAuthError, match=kind):
+                desk.score()
+            assert desk.scores().keys() == {"fine"}
+            assert {one: state[:2] for one, state in desk.queue().items()} == dict.fromkeys(
+                ("one", "two"), ("waiting", 0)
+            )
+            assert desk.spent()["requests"] == len(api.charges) == 1
+
     def test_results_that_are_gone_are_asked_for_again(self, root: Path, api: AnthropicApi) -> None:
         """They count as paid at the most that they can have cost."""
         with desk_at(root, api, batch_min=2) as desk:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from cortex_autolearn.collect import booking
 from cortex_autolearn.model import instants
+from cortex_autolearn.model.judgement import Refusal
 from cortex_autolearn.model.judging import OpenBatch
 from cortex_autolearn.ports import (
     BoundaryError,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from cortex_autolearn.collect.needs import ScoringTransaction
     from cortex_autolearn.collect.session import Session
-    from cortex_autolearn.model.judgement import Answer, Ask, Batch, Refusal
+    from cortex_autolearn.model.judgement import Answer, Ask, Batch
     from cortex_autolearn.model.judging import Sending, Sent
 
 GRACE_S: Final = 1_200
@@ -39,6 +40,7 @@ _SKEW_S: Final = 30 * 86_400
 batches that makes, ours is known by its keys."""
 _BOOKED_AT_ONCE: Final = 200
 _NO_RESULT: Final = "the batch ended without a result for it"
+_REFUSED_HINT: Final = "Check the account's credit and limits, the key's rights, and judge.model"
 _GONE: Final = "the provider has its batch or its results no more"
 
 
@@ -76,6 +78,7 @@ class Batches:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._store = session.store
+        self._refused: JudgeAuthError | None = None
 
     async def send(self, token: str, asks: Sequence[Ask], items: Sequence[Sending], model: str) -> bool:
         """Send a batch, whose tasks' notes name the token; False where it is not known whether it was taken.
@@ -104,7 +107,11 @@ class Batches:
         return True
 
     async def follow(self) -> bool:
-        """Take in what batches have brought; False while it is not known of one whether it was taken."""
+        """Take in what batches have brought; False while it is not known of one whether it was taken.
+
+        Raises:
+            JudgeAuthError: in one of them asks were refused for what would have all others refused as well.
+        """
         with self._store.read() as reading:
             open_batches = reading.open_batches()
         is_sure = True
@@ -114,6 +121,10 @@ class Batches:
             except _UnclearError as unclear:
                 self._session.run.trouble(unclear.error)
             is_sure = is_sure and not self._is_unsure(batch.token)
+        if self._refused is not None:
+            with self._store.write() as transaction:
+                transaction.set_judge_note("model", {})  # it may be the model that is gone: the next run looks
+            raise self._refused
         return is_sure
 
     async def _follow(self, batch: OpenBatch) -> None:
@@ -215,6 +226,9 @@ class Batches:
                 if item.batch == batch.token:  # else it was booked before
                     booking.book(transaction, item, by_number[number], terms, session.now_us, session.tally)
             session.count(transaction)
+        for result in results:
+            if isinstance(result, Refusal) and result.about_all:
+                self._refused = JudgeAuthError("score with the model", batch.model, result.reason, hint=_REFUSED_HINT)
 
     def _close(self, batch: OpenBatch, state: str) -> None:
         """Let tasks that came back without a result wait again, step by step, and end the batch."""

@@ -39,7 +39,12 @@ def book(
         transaction.spend(item.sent_day, terms.model, took)
         tally.cost += took.cost
     if not isinstance(result, Answer):
-        again(transaction, item, f"{result.kind}: {result.reason}", terms, tally, may_retry=result.retryable)
+        reason = f"{result.kind}: {result.reason}"
+        if result.about_all:
+            transaction.retry_item(item, reason[:_REASON_CHARS], is_attempt=False)
+            tally.retried += 1
+        else:
+            again(transaction, item, reason, terms, tally, may_retry=result.retryable)
         return
     given = result.judgement
     transaction.put_score(

@@ -81,6 +81,7 @@ class Refusal(NamedTuple):
     ``invalid``: an answer came and is no judgement (it was paid for: ``usage``). ``errored``: the provider refused
     the request or failed. ``expired``, ``canceled``: the batch ended before its turn came, nothing was charged.
     ``too_large``: the request exceeds what the provider takes. ``retryable``: the same ask may be answered later.
+    ``about_all``: it says nothing about this ask; the key, its account or the model was refused.
     """
 
     key: str
@@ -89,6 +90,7 @@ class Refusal(NamedTuple):
     usage: Usage | None
     request_id: str | None
     retryable: bool
+    about_all: bool = False
 
 
 class Batch(NamedTuple):

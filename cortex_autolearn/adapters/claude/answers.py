@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from cortex_autolearn.adapters.claude import faults
 from cortex_autolearn.adapters.claude.wire import SCHEMA
 from cortex_autolearn.model import instants
 from cortex_autolearn.model.judgement import (
@@ -259,6 +260,8 @@ def _errored(key: str, read: _ErrorBody) -> Refusal:
     reason = f"{kind}: {read.error.message[:500]}".rstrip(":. ")
     if kind == "request_too_large":
         return Refusal(key, "too_large", reason, None, read.request_id, retryable=False)
+    if faults.about_all(kind, read.error.message):
+        return Refusal(key, "errored", reason, None, read.request_id, retryable=True, about_all=True)
     # What is wrong with the request stays wrong; anything else was the provider's or the account's trouble.
     return Refusal(key, "errored", reason, None, read.request_id, retryable=kind != "invalid_request_error")
 

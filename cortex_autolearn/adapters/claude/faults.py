@@ -9,16 +9,20 @@ may a request that somebody in between (a gateway, a proxy) gave up.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from cortex_autolearn.adapters.claude.line import KEY_HINT
+from cortex_autolearn.adapters.claude.line import KEY_HINT, Fault
 from cortex_autolearn.model.judgement import Refusal
 from cortex_autolearn.ports import BoundaryError, JudgeAuthError, JudgeBusyError, JudgeMissingError, JudgeUnsureError
 
-if TYPE_CHECKING:
-    from cortex_autolearn.adapters.claude.line import Fault
-
 _ACCOUNT: Final = frozenset({401, 402, 403})
+_STATUS: Final = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+}
+"""What an error is by which an ask of a batch was refused: there it has no status."""
 _SPENT: Final = frozenset({"contract_spend_limit_reached", "enforced_spend_limit_reached", "organization_on_hold"})
 # A limit that the account's owner set is a 400 like any other and has no code; only the wording tells it from a
 # request that is wrong. Where the words change, the asks are refused one by one, and nothing worse.
@@ -44,6 +48,11 @@ def about_account(fault: Fault) -> bool:
     said = fault.cause.lower()
     spent = fault.code in _SPENT or (fault.status == 400 and any(words in said for words in _SPENT_WORDS))
     return spent or fault.status in _ACCOUNT
+
+
+def about_all(kind: str, message: str) -> bool:
+    """Tell whether the error of one ask of a batch is none of that ask's: the account's, or that of the model."""
+    return kind == "not_found_error" or about_account(Fault(message, status=_STATUS.get(kind), kind=kind))
 
 
 def may_pass(fault: Fault) -> bool:
