@@ -450,6 +450,26 @@ class TestMoney:
             assert desk.score()["held"] == tally.BUDGET
             assert not judge.asked
 
+    @pytest.mark.parametrize("batch_min", [1, 100], ids=["in batches", "one by one"])
+    def test_a_task_that_no_budget_has_room_for_keeps_nothing_back(self, root: Path, batch_min: int) -> None:
+        """It waits until a budget is raised; what came after it is scored meanwhile."""
+        judge = ScriptedJudge(fine)
+        limits = {"max_text_chars": 400_000, "batch_min": batch_min}
+        with desk_with(root, judge, daily_usd=0.05, **limits) as desk:
+            desk.put("a.jsonl", unscored("dear", output="<" * 300_000))
+            self.fill(desk, 3)
+            for _ in range(4):
+                desk.score()
+                desk.clock.advance(86_400)
+            assert desk.scores().keys() == {"t0", "t1", "t2"}
+            assert desk.score()["held"] == tally.TOO_DEAR
+            assert desk.queue() == {"dear": ("waiting", 0, "")}
+        with desk_with(root, judge, daily_usd=5, **limits) as desk:
+            for _ in range(2):
+                counts = desk.score()
+            assert "dear" in desk.scores()
+            assert not counts["held"]
+
     def test_what_is_under_way_counts_until_its_price_is_known(self, root: Path) -> None:
         """A batch reserves what it may cost; the budget is not reached, it is only not free."""
         judge = ScriptedJudge(fine, polls=2)

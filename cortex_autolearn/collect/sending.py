@@ -43,9 +43,15 @@ class Sender:
         self._policy = session.policy
         self._after = 0  # of the queue: what was looked at in this run
         self._ready: deque[Question] = deque()
+        self._has_passed = False  # over a question that is too dear for a whole budget
 
     async def send(self, *, takes_batches: bool) -> None:
         """Send what waits."""
+        await self._send(takes_batches=takes_batches)
+        if self._has_passed and not self._session.tally.held:
+            self._session.tally.held = tally.TOO_DEAR
+
+    async def _send(self, *, takes_batches: bool) -> None:
         while takes_batches and self._left() >= self._policy.batch_min and self._may_go_on():
             if not await self._one_batch():
                 return
@@ -90,7 +96,7 @@ class Sender:
         with current.store.read() as reading:
             allowed = budgets(reading, self._policy, current.today)
         left = min(budget.left for budget in allowed)
-        while len(asks) < most_asks and (question := self._peek()) is not None:
+        while len(asks) < most_asks and (question := self._affordable(is_batch=True)) is not None:
             ask = Ask(key_of(token, question.item.id), question.rubric.text, question.user)
             size += current.judge.ask_bytes(ask, model=self._policy.model)
             most = self._most(question, is_batch=True)
@@ -134,8 +140,9 @@ class Sender:
     def _begin_each(self, token: str, begun: set[int], failures: list[BoundaryError]) -> Iterator[Ask]:
         """Yield the questions, each noted as sent just before; a failure must not cancel those that are under way."""
         try:
-            while self._may_go_on() and self._session.room != 0 and (question := self._peek()) is not None:
-                if not self._begin(question):
+            while self._may_go_on() and self._session.room != 0:
+                question = self._affordable(is_batch=False)
+                if question is None or not self._begin(question):
                     return
                 self._ready.popleft()
                 begun.add(question.item.id)
@@ -180,6 +187,20 @@ class Sender:
             current.count(transaction)
 
     # --- questions ----------------------------------------------------------------------------------------------------
+
+    def _affordable(self, *, is_batch: bool) -> Question | None:
+        """Return the next question that a whole budget has room for: one that is dearer must not keep the others back.
+
+        It waits for a greater budget. One that has no room even for an empty question is too small for all.
+        """
+        whole = money.micro_usd(min(self._policy.daily_usd, self._policy.monthly_usd))
+        while (question := self._peek()) is not None:
+            least = self._most(question._replace(user=""), is_batch=is_batch)
+            if not least <= whole < self._most(question, is_batch=is_batch):
+                break
+            self._ready.popleft()
+            self._has_passed = True
+        return question
 
     def _peek(self) -> Question | None:
         """Return the next question about a task that waits, each of which comes once; None where there is no more."""
