@@ -12,6 +12,7 @@ from support import NOW, check_state, events, good, line, objects, quick_folder
 
 from cortex_autolearn.collect import tally
 from cortex_autolearn.collect.session import Session
+from cortex_autolearn.collect.standing import stand
 from cortex_autolearn.collect.tally import Tally
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.judge_policy import JudgePolicy, MasterRubric
@@ -429,6 +430,27 @@ class TestMoney:
                 desk.score()
             assert first < len(judge.asked) <= 2 * first + 1
             assert len([one for one in events(root) if one["event"] == "budget_reached"]) == 2
+
+    def test_a_budget_that_was_raised_is_not_reached_any_more(self, root: Path) -> None:
+        """Whoever did as the doctor said is not told the same for the rest of the month; the higher one is told of too."""
+        judge = ScriptedJudge(fine, usage=Usage(2_000, 3_000, 0, 4_096))
+
+        def reached(desk: Desk) -> list[str]:
+            with desk.store.read() as reading:
+                standing = stand(reading, desk.judge_policy, 20251127, 0, has_key=True)
+            return [one.period for one in standing.reached]
+
+        with desk_with(root, judge, monthly_usd=0.01, batch_min=100) as desk:
+            self.fill(desk)
+            assert desk.score()["held"] == tally.BUDGET
+            assert reached(desk) == ["2025-11"]
+        with desk_with(root, judge, monthly_usd=0.02, batch_min=100) as desk:
+            assert reached(desk) == []
+            assert desk.score()["held"] == tally.BUDGET
+            assert desk.score()["held"] == tally.BUDGET
+            assert reached(desk) == ["2025-11"]
+        told = [one["budget_usd"] for one in events(root) if one["event"] == "budget_reached"]
+        assert told == [0.01, 0.02]
 
     def test_the_months_budget_holds_as_well(self, root: Path) -> None:
         """However many days it spreads over."""

@@ -89,7 +89,7 @@ class Session:
         full = money.reached(of, most)
         self.tally.held = tally.BUDGET if full else tally.UNDER_WAY
         for budget in full:
-            if transaction.reach_budget(budget.period, self.now_us):
+            if transaction.reach_budget(budget.period, budget.limit, self.now_us):
                 transaction.event(
                     "budget_reached",
                     period=budget.period,

@@ -84,7 +84,7 @@ def stand(reading: StandingReading, policy: JudgePolicy, today: int, unscored: i
     is_known = model.get("model") == policy.model
     retires_on = model.get("retires_on") if is_known else None
     of_day, of_month = budgets(reading, policy, today)
-    reached = reading.budgets_reached([of_day.period, of_month.period])
+    reached = reading.budgets_reached({one.period: one.limit for one in (of_day, of_month)})
     return Standing(
         policy.enabled,
         has_key or had_key,

@@ -24,7 +24,7 @@ from cortex_autolearn.model.judging import (
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 _CANDIDATE: Final = (
     "SELECT tasks.id, tasks.task_id, status, output_chars, errored, retries, "
@@ -373,18 +373,21 @@ class JudgingTables:
         sums = ", ".join(f"coalesce(sum({name}), 0)" for name in _SPENT.split(", "))
         return Spent._make(self.connection.execute(f"SELECT {sums} FROM judge_spend").fetchone())
 
-    def reach_budget(self, period: str, now_us: int) -> bool:
-        """Note that a period's budget was reached; False when that was noted before."""
-        cursor = self.connection.execute("INSERT OR IGNORE INTO judge_budgets VALUES (?, ?)", (period, now_us))
-        return cursor.rowcount == 1
+    def reach_budget(self, period: str, limit: int, now_us: int) -> bool:
+        """Note that a period's budget was reached; False when that was noted before, of this limit or a higher one."""
+        if self.budgets_reached({period: limit}):
+            return False
+        self.connection.execute("INSERT OR IGNORE INTO judge_budgets VALUES (?, ?)", (period, now_us))
+        of_month = {name: of for name, of in self.judge_note("reached").items() if name[:7] == period[:7]}
+        self.set_judge_note("reached", of_month | {period: limit})
+        return True
 
-    def budgets_reached(self, periods: Sequence[str]) -> list[str]:
-        """Return which of these periods' budgets were reached."""
-        rows = self.connection.execute(
-            f"SELECT period FROM judge_budgets WHERE period IN ({', '.join('?' * len(periods))}) ORDER BY period",
-            tuple(periods),
-        )
-        return [row[0] for row in rows]
+    def budgets_reached(self, limits: Mapping[str, int]) -> list[str]:
+        """Return which of these periods' budgets were reached: one that was raised since is not."""
+        query = "SELECT period FROM judge_budgets WHERE period IN ({many}) ORDER BY period"
+        noted = self.judge_note("reached")
+        reached = [period for (period,) in rows_for(self.connection, query, limits)]
+        return [period for period in reached if int(str(noted.get(period, limits[period]))) >= limits[period]]
 
     # --- what the judge's provider said -------------------------------------------------------------------------------
 
