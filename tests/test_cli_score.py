@@ -269,3 +269,26 @@ class TestStatusAndDoctor:
         assert check["verdict"] == "warn"
         assert check["found"].startswith("1 task set aside, mostly: invalid: the model declined")
         assert "(1 set aside)" in call(root, "status", env={"ANTHROPIC_API_KEY": KEY}).stdout
+
+    def test_what_was_set_aside_is_named_and_a_person_can_settle_it(self, root: Path, api: AnthropicApi) -> None:
+        """Whoever does as the doctor says is not told the same for ever."""
+        with Desk(root) as desk:
+            desk.put("b.jsonl", unscored("odd", output="[[refusal]] The judge will not say a word about this"))
+            desk.settle()
+        call(root, "score", env=env(api))
+        (check,) = doctor(root, ANTHROPIC_API_KEY=KEY)
+        assert check["found"].endswith("such as odd")
+        call(root, "label", "odd", "3")
+        assert [check["verdict"] for check in doctor(root, ANTHROPIC_API_KEY=KEY)] == ["ok"]
+        assert judge_status(root)["set_aside"] == {}
+
+    def test_of_many_reasons_the_commonest_are_told(self, root: Path) -> None:
+        """A reason may name a number that is another one for each task: status, and who scrapes it, take no harm."""
+        with Desk(root) as desk, desk.store.write() as transaction:
+            transaction.enqueue([(f"task-{number}", 0, number) for number in range(300)])
+            for item in transaction.waiting_items(0, 300):
+                transaction.set_aside(item.id, 0, item.id, f"too_large: {max(0, item.id - 100)} tokens")
+        found = judge_status(root)["set_aside"]
+        assert len(found) <= 21
+        assert sum(found.values()) == 300
+        assert next(iter(found.items())) == ("too_large: 0 tokens", 100)

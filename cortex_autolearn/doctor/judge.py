@@ -52,7 +52,8 @@ def _queue(found: Standing, wait: str) -> Iterator[Check]:
         yield Check("judge", "warn", text, "Wait for the next, or raise judge.daily_usd or judge.monthly_usd")
     if aside:
         reason = next(iter(found.queue.set_aside))[:_REASON_CHARS]
-        text = f"{counted(aside, 'task')} set aside, mostly: {reason}"
+        example = found.queue.examples[0][:_REASON_CHARS]
+        text = f"{counted(aside, 'task')} set aside, mostly: {reason}; such as {example}"
         yield Check("judge", "warn", text, "Score them by hand: cortex-autolearn label TASK_ID SCORE")
     if not found.reached and not aside:
         yield Check("judge", "ok", f"{wait}, {found.queue.sent:,} of them are sent; {found.scored:,} are scored")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple
 
 MICRO_USD: Final = 1_000_000
+OTHER_REASONS: Final = "other reasons"
 
 QualitySource = Literal["person", "judge"]
 """Whose score stands for a task where it is not the task's own."""
@@ -152,9 +153,14 @@ class Pair(NamedTuple):
 
 
 class QueueCounts(NamedTuple):
-    """How many tasks of the queue wait, are on their way alone or in batches, or were set aside, by reason."""
+    """How many tasks of the queue wait, are on their way alone or in batches, or were set aside, by reason.
+
+    Reasons may name numbers or repeat what a provider says, so there are many: of the rarer ones
+    :data:`OTHER_REASONS` tells the sum. ``examples`` names a task of each other one.
+    """
 
     waiting: int
     sent: int
     batches: int
     set_aside: dict[str, int]
+    examples: tuple[str, ...]

@@ -9,6 +9,7 @@ import orjson
 from cortex_autolearn.adapters.store.many import rows_for
 from cortex_autolearn.adapters.store.refining import each_once
 from cortex_autolearn.model.judging import (
+    OTHER_REASONS,
     Candidate,
     Judged,
     Label,
@@ -36,6 +37,7 @@ _SENT: Final = "id, task_id, attempts, again, batch, rubric, source, source_offs
 _RELEASE: Final = "batch = NULL, reserve = 0, again = 0"
 _SPENT: Final = "requests, lost, input_tokens, cache_write_tokens, cache_read_tokens, output_tokens, cost"
 _CURSOR: Final = "judge_chosen"
+_REASONS: Final = 20
 
 
 def any_scores(connection: sqlite3.Connection) -> bool:
@@ -79,6 +81,7 @@ class JudgingTables:
     def put_label(self, label: Label) -> None:
         """Store a person's score of a task, in place of an earlier one, and wake the collector for it."""
         self.connection.execute("INSERT OR REPLACE INTO labels VALUES (?, ?, ?, ?, ?)", tuple(label))
+        self.connection.execute("DELETE FROM judge_queue WHERE task_id = ? AND state = 'set_aside'", (label.task_id,))
         self.wake_gate(label.task_id)
 
     def knows_task(self, task_id: str) -> bool:
@@ -297,14 +300,18 @@ class JudgingTables:
         return cursor.rowcount
 
     def queue_counts(self) -> QueueCounts:
-        """Return what is in the queue."""
+        """Return what is in the queue, and why most of what was set aside was."""
         states = dict(self.connection.execute("SELECT state, count(*) FROM judge_queue GROUP BY state").fetchall())
-        reasons = self.connection.execute(
-            "SELECT reason, count(*) FROM judge_queue WHERE state = 'set_aside' GROUP BY reason ORDER BY 2 DESC, 1"
-        )
-        return QueueCounts(
-            states.get("waiting", 0), states.get("sent", 0), len(self.open_batches()), dict(reasons.fetchall())
-        )
+        rows = self.connection.execute(
+            "SELECT reason, count(*), min(task_id) FROM judge_queue WHERE state = 'set_aside' GROUP BY reason "
+            "ORDER BY 2 DESC, 1 LIMIT ?",
+            (_REASONS,),
+        ).fetchall()
+        reasons = {reason: count for reason, count, _ in rows}
+        if rest := states.get("set_aside", 0) - sum(reasons.values()):
+            reasons[OTHER_REASONS] = rest
+        examples = tuple(task_id for _, _, task_id in rows)
+        return QueueCounts(states.get("waiting", 0), states.get("sent", 0), len(self.open_batches()), reasons, examples)
 
     # --- batches ------------------------------------------------------------------------------------------------------
 
