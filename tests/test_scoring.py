@@ -16,7 +16,7 @@ from cortex_autolearn.collect.standing import stand
 from cortex_autolearn.collect.tally import Tally
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.judge_policy import JudgePolicy, MasterRubric
-from cortex_autolearn.model.judgement import Ask, Judgement, Refusal, Usage
+from cortex_autolearn.model.judgement import Ask, Judgement, LifeState, Refusal, Usage
 from cortex_autolearn.model.judging import Label
 from cortex_autolearn.model.policy import GatePolicy
 from cortex_autolearn.ports import BoundaryError
@@ -392,6 +392,19 @@ class TestFaults:
             assert (desk.score()["held"], desk.score()["waiting"]) == (tally.NO_KEY, 1)
         with Desk(root, lambda: ScriptedJudge(fine), enabled=False) as desk:
             assert desk.score()["held"] == tally.DISABLED
+
+    def test_a_model_that_retires_is_refused_by_the_next_run(self, root: Path) -> None:
+        """Not a day later: till then each answer would be a refusal."""
+        state: list[LifeState] = ["active", "retired"]
+        with Desk(root, lambda: ScriptedJudge(fine, state=state.pop(0))) as desk:
+            desk.put("a.jsonl", unscored("before"))
+            desk.settle()
+            assert desk.score()["scored"] == 1
+            desk.put("b.jsonl", unscored("after"))
+            desk.settle()
+            with pytest.raises(BoundaryError, match="retired"):
+                desk.score()
+            assert desk.queue() == {"after": ("waiting", 0, "")}
 
     def test_a_run_that_is_to_end_sends_nothing_new(self, root: Path) -> None:
         """What was under way is taken in; the rest waits."""

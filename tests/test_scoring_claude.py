@@ -233,8 +233,8 @@ class TestSingle:
                 desk.score()
             assert not api.charges
 
-    def test_the_model_is_looked_up_once_a_day(self, root: Path, api: AnthropicApi) -> None:
-        """What was read is kept for the doctor."""
+    def test_the_model_is_looked_up_once_a_run(self, root: Path, api: AnthropicApi) -> None:
+        """Before anything is sent; what was read is kept for the doctor."""
         with desk_at(root, api) as desk:
             for number in range(3):
                 desk.put(f"{number}.jsonl", unscored(f"x{number}"))
@@ -243,6 +243,7 @@ class TestSingle:
             with desk.store.read() as reading:
                 note = reading.judge_note("model")
             assert (note["model"], note["state"]) == ("claude-haiku-5-5", "active")
+            assert sum("/models/" in request["path"] for request in api.requests) == 3
 
 
 class TestEnd:

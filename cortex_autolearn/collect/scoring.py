@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _CHOSEN_AT_ONCE: Final = 5_000
 _LOST_AT_ONCE: Final = 200
-_LIFE_S: Final = 86_400
 _RETRY_S: Final = 60.0
 _LONGEST_WAIT_S: Final = 3_600.0
 """So long a busy provider is left alone at most, whatever it says, and however the clock was set meanwhile."""
@@ -241,35 +240,24 @@ class Scorer:
                 return
 
     async def _check_model(self, session: Session) -> bool:
-        """Make sure that the model can be used, and tell whether it takes batches; asks its provider once a day.
+        """Make sure that the model can be used, and tell whether it takes batches; what its provider says is kept.
 
         Raises:
             BoundaryError: it is retired or unknown, cannot answer in a form, or has no price.
         """
         model = self._policy.model
-        with self._store.read() as reading:
-            life = reading.judge_note("model")
-        age_us = session.now_us - int(str(life.get("looked_us", 0)))
-        if (
-            life.get("model") != model
-            or life.get("state") in _REFUSED
-            or not 0 <= age_us < _LIFE_S * instants.SECOND_US
-        ):
-            found = await session.judge.life(model)
-            life = found._asdict() | {"model": model, "looked_us": session.now_us}
-            life["lacks"] = list(found.lacks)
-            with self._store.write() as transaction:
-                transaction.set_judge_note("model", life)
-        lacks = life["lacks"] if isinstance(life["lacks"], list) else []
-        cause = _REFUSED.get(str(life["state"]), "")
-        if not cause and "structured_outputs" in lacks:
+        life = await session.judge.life(model)
+        with self._store.write() as transaction:
+            transaction.set_judge_note("model", life._asdict() | {"model": model, "looked_us": session.now_us})
+        cause = _REFUSED.get(life.state, "")
+        if not cause and "structured_outputs" in life.lacks:
             cause = "it cannot answer in a given form"
         if cause:
             hint = "Set judge.model to a current one"
             raise BoundaryError("score with the model", model, cause, hint=hint, retryable=False)
         if session.terms(model, is_batch=False).price is None:
             raise _no_price(model)
-        return "batch" not in lacks
+        return "batch" not in life.lacks
 
 
 def _no_price(model: str) -> BoundaryError:
