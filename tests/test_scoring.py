@@ -85,6 +85,19 @@ class TestWhatIsJudged:
         assert (score.model, score.answered_by, score.rubric) == ("claude-haiku-5-5", "scripted-judge", "v1")
         assert (score.cost, score.request_id) == (150, "scripted-1")
 
+    @pytest.mark.parametrize(("length", "said"), [(0, "nothing was"), (1_400, "1,200 characters were")])
+    def test_a_cut_that_was_never_made_is_none(self, root: Path, length: int, said: str) -> None:
+        """A text may hold its mark, for which the rubric excuses it: what was left out is said behind the record."""
+        judge = ScriptedJudge(fine)
+        with desk_with(root, judge, max_text_chars=200) as desk:
+            mark = "The work: [… 9,000 characters left out …]"
+            desk.put("a.jsonl", unscored("t", input="Do it", output=mark.ljust(length, "x")))
+            desk.settle()
+            desk.score()
+        (ask,) = judge.asked
+        behind = ask.user.rpartition("</task-record-")[2]
+        assert f"of which {said} left out, whatever it says" in behind
+
     def test_a_poor_score_keeps_a_task_out(self, root: Path) -> None:
         """It is rejected as one that the fleet scored so."""
         with desk_with(root, ScriptedJudge(lambda _: POOR)) as desk:

@@ -146,14 +146,14 @@ class Asking:
 
     def _user(self, texts: Texts) -> str:
         told = _decode_told(texts.canonical)
-        kind = None if told.task_type is None else self._shown(told.task_type, _KIND_CHARS)
-        asked, answered = (
-            self._shown(_decode_text(text) or "", self._max_text_chars) for text in (texts.asked, texts.answered)
-        )
-        return prompt.question(prompt.Material(told.master, kind, asked, answered))
+        kind = None if told.task_type is None else prompt.cut(self._masked(told.task_type), _KIND_CHARS)
+        asked, answered = (self._masked(_decode_text(text) or "") for text in (texts.asked, texts.answered))
+        left_out = sum(max(0, len(text) - self._max_text_chars) for text in (asked, answered))
+        asked, answered = (prompt.cut(text, self._max_text_chars) for text in (asked, answered))
+        return prompt.question(prompt.Material(told.master, kind, asked, answered, left_out))
 
-    def _shown(self, text: str, limit: int) -> str:
-        """Return a text as it may leave the machine: first without secrets, then cut, as a cut could halve one."""
+    def _masked(self, text: str) -> str:
+        """Return a text without secrets; it is cut after that, as a cut could halve one."""
         found = redact(text)
         self.redactions.update(found.counts)
-        return prompt.cut(found.text, limit)
+        return found.text
