@@ -319,6 +319,13 @@ class TestResults:
         assert 50 < len(same) < 150
         assert "unrouted" in one.test(TEST).alarms
 
+    def test_a_number_of_any_length_stops_nobody(self, one: Town) -> None:
+        """JSON knows integers that no machine number holds: such a line goes to quarantine, and the test goes on."""
+        tell(one, told(one, "w-1", "b", duration_seconds=10**400), told(one, "w-2", "b"))
+        one.run()
+        assert (trial(one, "w-1"), trial(one, "w-2").completed) == (None, True)
+        assert one.test(TEST).refused == {"duration_seconds is no duration": 1}
+
 
 class TestPauses:
     def test_what_was_met_during_a_pause_is_decided_when_it_ends(self, one: Town) -> None:

@@ -194,6 +194,8 @@ class TestResults:
             ({"quality_score": True}, outcomes.NO_SCORE),
             ({"duration_seconds": -5}, outcomes.NO_TIME),
             ({"duration_seconds": 1e308}, outcomes.NO_TIME),
+            ({"duration_seconds": 10**400}, outcomes.NO_TIME),
+            ({"quality_score": -(10**400)}, outcomes.NO_SCORE),
             ({"duration_seconds": "30"}, outcomes.NO_TIME),
             ({"timestamp": "yesterday"}, outcomes.NO_INSTANT),
             ({"timestamp": 5}, outcomes.NO_INSTANT),

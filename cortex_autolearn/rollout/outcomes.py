@@ -233,7 +233,12 @@ def _number(value: object) -> float | None:
     """Return a number, None for nothing, and NaN, which is neither score nor duration, for anything else."""
     if value is None:
         return None
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return nan
+    try:
+        return float(value)
+    except OverflowError:  # an integer of JSON's may have any length
+        return nan
 
 
 def _text(value: object) -> str | None:
