@@ -881,6 +881,20 @@ class TestProjections:
         one.rollout.pause(TEST, **ME)
         only_routes_to(one, CHAMPION)
 
+    @pytest.mark.parametrize("note", ["1" * 30, "[" * 300 + "]" * 300], ids=["a long number", "a deep nest"])
+    def test_whatever_others_put_beside_our_keys_is_kept(self, one: Town, note: str) -> None:
+        """And hinders nothing: the test is followed, and a person's pause reaches the routes."""
+        one.skills[MODEL] = USUAL
+        one.until(lambda: one.phase() == "testing", most=2)
+        for name in (layout.aliases_file(MASTER), layout.test_file(TEST)):
+            path = one.root / name
+            path.write_text(f'{{"note": {note}, {path.read_text().lstrip()[1:]}')
+        one.work(10)
+        assert isinstance(one.rollout.pause(TEST, **ME), Done)
+        only_routes_to(one, CHAMPION)
+        assert one.aliases()["note"] == one.file(TEST)["note"] == json.loads(note)
+        assert one.file(TEST)["variants"]["a"]["traffic_percentage"] == 100
+
     def test_a_run_that_changes_nothing_writes_nothing(self, one: Town) -> None:
         """Nothing is replaced without need, so that nobody is woken by us for nothing."""
         one.skills[MODEL] = USUAL

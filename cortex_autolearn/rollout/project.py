@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import orjson
 
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.routing import BASE, EXEMPLAR, Served
@@ -31,7 +30,6 @@ _MAX_BYTES: Final = 1 << 20
 """A larger file is none of ours, and not read."""
 
 _FRESH_US: Final = 2 * instants.SECOND_US
-_PRETTY: Final = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 _Found = Mapping[str, Any] | None
@@ -75,7 +73,7 @@ class Projector:
             if document is None:
                 continue
             try:
-                self._files.replace(path, orjson.dumps(document, option=_PRETTY))
+                self._files.replace(path, _text(document))
                 written += 1
             except BoundaryError as error:
                 self.troubles.append(error)
@@ -139,6 +137,11 @@ class Projector:
             percentages={one.test_id: 100 - one.percentage_a for one in tests},
             generated_at=instants.us_to_text(at_us) or "",
         )
+
+
+def _text(document: dict[str, Any]) -> bytes:
+    """Return what a file is to hold, also where others put numbers or nests beside it that orjson refuses to write."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
 def _is_stopped(test: Experiment, found: _Found) -> bool:
