@@ -618,7 +618,10 @@ def test_a_window_of_zero_closes_with_the_outcome() -> None:
     assert evidence.numbers().closed == evidence.numbers().arrived
     assert (evidence.numbers().closed.treated.tasks, evidence.numbers().closed.treated.completed) == (2, 2)
     evidence.assigned("u", treated=True, probability=0.1, at_us=0)
-    assert list(evidence.closing(10**15)) == []
+    stored = Evidence.of(BASELINE, RolloutPolicy(maturation_s=0), evidence.entries())
+    for one in (evidence, stored):
+        assert one.next_closing_us is None
+        assert list(one.closing(10**15)) == []
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,21 @@ class TestDowntime:
                 one.work(10, spread_s=6 * 3_600)
             assert one.test(f"{TEST}-watch").ending == "settle"
 
+    def test_without_windows_nothing_expires(self, tmp_path: Path) -> None:
+        """Nor when the daemon starts anew: tasks that are under way then are no failures."""
+        with town(tmp_path, maturation_s=0) as one:
+            one.until(lambda: one.phase() == "testing", most=3)
+            at = instants.to_text(one.clock.now())
+            ids = [of_arm("b", number) for number in range(20)]
+            one.rooms.put("slow.jsonl", *({"task_id": name, "master": MASTER, "created_at": at} for name in ids))
+            one.clock.advance(60)
+            one.run()
+            one.restart()
+            one.clock.advance(86_400)
+            one.run()
+            assert one.phase() == "testing"
+            assert not any(trial(one, name).closed for name in ids)
+
 
 class TestWatch:
     def test_a_promoted_model_that_hangs_is_not_settled(self) -> None:

@@ -244,7 +244,7 @@ class Evidence:
                 self._recorded.put(task.treated, task.probability)
             else:
                 self._unrouted += task.unrouted
-            if not task.closed:
+            if not task.closed and self._window_us > 0:
                 self._open.append((task.assigned_us + self._window_us, entry.task_id))
             if task.arrival is not None:
                 arrived.append((task.arrival, entry.task_id))
