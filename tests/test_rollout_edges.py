@@ -269,6 +269,21 @@ class TestNamesAndFiles:
             assert any("aliases.json" in str(error) for error in one.handle.troubles)
             assert not one.rollout.is_waiting()
 
+    @pytest.mark.parametrize("half", ["", '{"aliases": {"champion": {"vers'])
+    def test_a_champion_is_not_taken_from_half_a_file(self, tmp_path: Path, half: str) -> None:
+        """While the shell writes the aliases nobody knows the champion: the model waits, and no default replaces it."""
+        with town(tmp_path) as one:
+            path = one.root / layout.aliases_file(MASTER)
+            path.parent.mkdir(parents=True)
+            path.write_text(half)
+            one.run()
+            assert (one.queue(), one.held(), path.read_text()) == ([MODEL], None, half)
+            assert any("aliases.json" in str(error) for error in one.handle.troubles)
+            path.write_text(json.dumps({"aliases": {"champion": {"version": "v7"}}}))
+            assert one.rollout.is_waiting()
+            one.run()
+            assert (one.held().champion, one.phase()) == ("v7", "deploying")
+
     @staticmethod
     def _manifest(one: Town, text: str) -> None:
         path = one.root / layout.dataset_file("abcdefabcdef", "manifest.json")

@@ -100,11 +100,20 @@ class Deployer:
         return True in begun
 
     def held(self, reading: RolloutReading, master: str) -> Held:
-        """Return what serves a master; one of which rollout knows nothing is served by the champion of its aliases."""
+        """Return what serves a master; one of which rollout knows nothing is served by the champion of its aliases.
+
+        Raises:
+            BoundaryError: nobody can read them, or they are being written: whom they name would be lost for good.
+        """
         held = reading.serving(master)
         if held is not None:
             return held
-        champion = documents.champion_in(read(self._files, layout.aliases_file(master)))
+        path = layout.aliases_file(master)
+        found = read(self._files, path)
+        if found is None and self._files.entry(path) is not None:
+            hint = "Mend the file, or remove it where the default champion serves"
+            raise BoundaryError("find the champion of", master, f"{path} holds no object", hint=hint, retryable=True)
+        champion = documents.champion_in(found)
         return Held(master, champion or self._policy.default_champion, "steady", None, None, self._now_us())
 
     def is_taken(self, reading: RolloutReading, test_id: str) -> bool:
