@@ -324,6 +324,15 @@ class TestResults:
         assert one.phase() == "testing"
         assert {trial(one, label.task_id).quality for label in labels} == {3.5}
 
+    @pytest.mark.parametrize("long", [b'{"note": "%b"}\n', b"%b\n", b'{"note": "%b\n'], ids=["object", "text", "torn"])
+    def test_what_is_too_long_for_an_outcome_hides_none(self, one: Town, long: bytes) -> None:
+        """However long: it goes to quarantine by its place, what stands behind it counts, and no run is due for it."""
+        tell(one, told(one, "w-1", "b"), before=long % (b"x" * (3 << 20)))
+        one.run()
+        assert trial(one, "w-1").completed
+        assert [(entry["offset"], "text" in entry) for entry in one.rooms.quarantine()] == [(0, False)]
+        assert not one.rollout.is_waiting()
+
     def test_an_outcome_of_the_other_variant_is_no_outcome(self, one: Town) -> None:
         """Whoever assigns by another hash fools no test: the first sight stands, and the alarm rings."""
         records, lines = [], []

@@ -167,14 +167,21 @@ def read_results(files: Files, test_id: str, cursor: ResultsCursor) -> Results |
         start = cursor.position
         if start > status.st_size or cursor.mark != _mark(handle, start):
             start = 0
-        data = os.pread(handle.fileno(), STEP_BYTES, start)
-        return _results(handle, data, start, ResultsCursor(identity, 0, "", status.st_size))
+        return _results(handle, start, ResultsCursor(identity, 0, "", status.st_size))
 
 
-def _results(handle: BinaryIO, data: bytes, start: int, cursor: ResultsCursor) -> Results:
+def _results(handle: BinaryIO, start: int, cursor: ResultsCursor) -> Results:
     reader = jsonstream.Reader(start, max_object_bytes=STEP_BYTES // 2)
-    items = reader.feed(data)
-    is_whole = start + len(data) >= cursor.size
+    items: list[jsonstream.Item] = []
+    reached = start
+    # What is longer than a step is followed to its end, or what stands behind it would never be read.
+    while reader.consumed == start and reached < cursor.size:
+        data = os.pread(handle.fileno(), STEP_BYTES, reached)
+        if not data:
+            break  # it was cut meanwhile
+        items += reader.feed(data)
+        reached += len(data)
+    is_whole = reached >= cursor.size
     if is_whole:
         items += reader.finish()
     found = Results([], [], cursor, has_more=not is_whole and reader.consumed > start)
