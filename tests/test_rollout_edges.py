@@ -20,7 +20,7 @@ from rollout_support import (
     town,
 )
 
-from cortex_autolearn.adapters.tree import Tree
+from cortex_autolearn.adapters.tree import Entry, Tree
 from cortex_autolearn.assignment import variant
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.judging import Label
@@ -57,6 +57,15 @@ class Guarded(Tree):
         if relative.endswith("/theirs.json"):
             raise BoundaryError("read", relative, "Permission denied", hint="Look at its permissions", retryable=False)
         return super().open_input(relative)
+
+
+class Barred(Tree):
+    """A tree whose folder of tests may not be listed."""
+
+    def entries(self, folder: str, suffix: str) -> list[Entry]:
+        if folder == layout.AB_TESTS:
+            raise BoundaryError("list", folder, "Permission denied", hint="Look at its permissions", retryable=False)
+        return super().entries(folder, suffix)
 
 
 def trial(one: Town, task_id: str) -> Any:
@@ -259,6 +268,27 @@ class TestNamesAndFiles:
         assert one.phase(OTHER) is None
         assert one.queue() == [SECOND]
         assert any("theirs.json" in str(error) for error in one.handle.troubles)
+
+    @pytest.mark.parametrize(
+        ("tree", "phase"), [(Barred, None), (Tree, "deploying")], ids=["the folder", "the test's own file"]
+    )
+    def test_what_keeps_a_test_from_beginning_hinders_none_that_runs(
+        self, one: Town, tree: type[Tree], phase: str | None
+    ) -> None:
+        """It waits, which is told; the broken challenger of another master is rolled back."""
+        if tree is Tree:
+            link = one.root / layout.test_file(f"{OTHER}-{SECOND}")
+            link.symlink_to(link.name)  # it leads to itself
+        one.rooms.tree = tree(one.root)
+        one.restart()
+        one.add_model(SECOND, scope=OTHER)
+        one.run()
+        one.clock.advance(120)  # until what serves it is ready
+        one.skills[MODEL] = BROKEN
+        one.until(lambda: one.phase() == "steady", most=10)
+        assert one.test(TEST).ending == "roll_back"
+        assert one.phase(OTHER) == phase
+        assert any("ab-tests" in str(error) for error in one.handle.troubles)
 
     def test_aliases_that_cannot_be_read_are_told_and_not_asked_for_over_and_over(self, tmp_path: Path) -> None:
         """The model waits; no run is due for it, and those that are tell of it."""

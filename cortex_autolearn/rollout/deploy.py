@@ -183,10 +183,10 @@ class Deployer:
         with self._store.write() as transaction:
             try:
                 held = self.held(transaction, queued.master)
-            except BoundaryError as error:  # of its aliases
+                if held.phase != "steady" or self.other_test(transaction, queued.master) is not None:
+                    return False
+            except BoundaryError as error:  # of its aliases, or of the folder of all tests
                 self.troubles[str(error)] = error
-                return False
-            if held.phase != "steady" or self.other_test(transaction, queued.master) is not None:
                 return False
             transaction.drop_queued(queued.master, queued.model_id)
             if queued.actor == "daemon" and _tested(transaction, queued.master, queued.model_id):
@@ -211,7 +211,11 @@ class Deployer:
                 take(transaction, held, Order(Step("fail", "daemon"), DAEMON, why, now_us))
                 counts["not deployed"] += 1
                 return True
-            test = self._new_test(transaction, held, now_us)
+            try:
+                test = self._new_test(transaction, held, now_us)
+            except BoundaryError as error:  # of what stands where its files are to be
+                self.troubles[str(error)] = error
+                return False
             step = Step("start", "daemon", held.challenger, test.test_id)
             told = {"endpoint": endpoint.seen.endpoint_id, "target": endpoint.seen.target}
             take(transaction, held, Order(step, DAEMON, "it is ready", now_us, begins=test, told=told))
