@@ -314,6 +314,26 @@ class TestNamesAndFiles:
             one.run()
             assert (one.held().champion, one.phase()) == ("v7", "deploying")
 
+    def test_silver_of_others_that_cannot_be_read_holds_up_one_test_only(self, one: Town) -> None:
+        """Of that one no window closes over what is unread; the broken challenger of another master is rolled back."""
+        one.skills[SECOND] = BROKEN
+        one.add_model(SECOND, scope=OTHER)
+        one.until(lambda: one.phase(OTHER) == "testing", most=3, master=OTHER)
+        at = instants.to_text(one.clock.now())
+        task = {"master": MASTER, "created_at": at}
+        slow, theirs = of_arm("b"), {**task, "task_id": "theirs", "status": "completed", "completed_at": at}
+        one.rooms.put("slow.jsonl", {**task, "task_id": slow, "status": "running"})
+        one.run()
+        path = one.rooms.put("20251127.jsonl", theirs, folder=layout.SILVER)
+        one.rooms.adopt()
+        path.unlink()
+        path.mkdir()
+        one.clock.advance(one.policy.maturation_s + 60)
+        one.until(lambda: one.phase(OTHER) == "steady", most=10, master=OTHER)
+        assert one.test(f"{OTHER}-{SECOND}").ending == "roll_back"
+        assert (one.phase(), trial(one, slow).closed) == ("testing", False)
+        assert any("20251127.jsonl" in str(error) for error in one.handle.troubles)
+
     @staticmethod
     def _manifest(one: Town, text: str) -> None:
         path = one.root / layout.dataset_file("abcdefabcdef", "manifest.json")
