@@ -7,6 +7,7 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import msgspec
 import pytest
 from rollout_support import (
     BETTER,
@@ -333,6 +334,21 @@ class TestNamesAndFiles:
         assert one.test(f"{OTHER}-{SECOND}").ending == "roll_back"
         assert (one.phase(), trial(one, slow).closed) == ("testing", False)
         assert any("20251127.jsonl" in str(error) for error in one.handle.troubles)
+
+    def test_a_master_that_the_settings_leave_out_is_asked_about(self, one: Town) -> None:
+        """Also where a model waited for it before: that waits no more, but is tested when a person asks."""
+        one.add_model(SECOND)
+        one.run()
+        assert one.queue() == [SECOND]
+        one.policy = msgspec.structs.replace(one.policy, masters=(OTHER,))
+        one.restart()
+        one.run()
+        one.rollout.abort(TEST, **ME)
+        one.run()
+        assert (one.phase(), one.queue()) == ("steady", [])
+        one.rollout.deploy(SECOND, MASTER, **ME)
+        one.run()
+        assert (one.phase(), one.held().challenger) == ("deploying", SECOND)
 
     @staticmethod
     def _manifest(one: Town, text: str) -> None:

@@ -181,6 +181,11 @@ class Deployer:
 
     def _begin(self, queued: Queued, counts: Counter[str]) -> bool:
         with self._store.write() as transaction:
+            masters = self._policy.masters
+            if queued.actor == "daemon" and masters and queued.master not in masters:
+                transaction.drop_queued(queued.master, queued.model_id)
+                counts["left out"] += 1
+                return True  # it was offered before the settings left its master out
             try:
                 held = self.held(transaction, queued.master)
                 if held.phase != "steady" or self.other_test(transaction, queued.master) is not None:
