@@ -221,6 +221,19 @@ class TestDeploying:
         assert [error.cause for error in one.handle.troubles if "is gone" in error.cause]
         assert one.phase() == "testing"
 
+    def test_what_is_gone_is_missed_within_the_hour_though_the_clock_was_set_back(self, one: Town) -> None:
+        """A clock that was a month ahead for a while does not let what serves be unlooked at for that month."""
+        one.until(lambda: one.phase() == "testing", most=2)
+        one.clock.step(30 * 86_400)
+        one.run()
+        one.clock.step(-30 * 86_400)
+        one.trainer.teardown(one.trainer.endpoints()[0])
+        one.clock.advance(3_700)
+        assert one.rollout.is_waiting()
+        one.run()
+        assert len(one.trainer.endpoints()) == 1
+        assert one.phase() == "testing"
+
     def test_who_was_champion_before_stays_served_and_nobody_earlier(self, one: Town) -> None:
         """One word brings the former champion back at once; one that nothing serves any more is refused, with the way."""
         versions = [MODEL, SECOND, "ft-20251129-001"]

@@ -104,7 +104,8 @@ class Endpoints:
         return bool(missing)
 
     def _is_due(self, row: EndpointRow, pause_s: int) -> bool:
-        return (row.polled_us or 0) <= self._now_us() - pause_s * instants.SECOND_US
+        since_us = self._now_us() - (row.polled_us or 0)
+        return not 0 <= since_us < pause_s * instants.SECOND_US  # before 0: the clock was set back since
 
     def _prepare(self, row: EndpointRow, model: Model, run: RunHandle) -> bool:
         if row.seen is not None and row.seen.state in {"ready", "failed"}:
