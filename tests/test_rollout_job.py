@@ -364,6 +364,16 @@ class TestDeploying:
             assert body["percentage_b"] == 10
             assert body["baseline_tasks"] > 100
 
+    def test_traffic_is_known_by_whatever_time_the_records_carry(self, tmp_path: Path) -> None:
+        """A busy master whose records say only when tasks completed gives a challenger a busy master's share."""
+        with Town(tmp_path, clock=FakeClock(NOW), challenger_percentage="auto") as one:
+            for _ in range(8):
+                one.work(50, run=False, spread_s=21_600, record=lambda _, task: task | {"created_at": None})
+            one.add_model()
+            one.until(lambda: one.phase() == "testing", most=2, tasks=2)
+            (begun,) = [body for kind, body in one.events() if kind == "ab_test_started"]
+            assert (begun["percentage_b"], begun["tasks_per_day"] > 150) == (10, True)
+
     def test_a_baseline_is_the_champions_own(self, one: Town) -> None:
         """What a former champion did, and what the other variant of a test did, is no part of it."""
         one.skills |= {MODEL: Skill(completes=1.0, quality=4.9), SECOND: USUAL}

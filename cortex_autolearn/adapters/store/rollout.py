@@ -234,9 +234,13 @@ class RolloutTables:
         return [_past(PastTask._make(row[:-1]), row[-1]) for row in rows]
 
     def tasks_created(self, master: str, since_us: int, until_us: int) -> tuple[int, int | None]:
-        """Return how many of a master's tasks were created between two instants, and when the first of them was."""
+        """Return how many of a master's tasks were created between two instants, and when the first of them was.
+
+        One that does not say when was when it completed.
+        """
+        begun = "coalesce(created_us, completed_us)"
         row = self.connection.execute(
-            "SELECT count(*), min(created_us) FROM tasks WHERE master = ? AND created_us > ? AND created_us <= ? "
+            f"SELECT count(*), min({begun}) FROM tasks WHERE master = ? AND {begun} > ? AND {begun} <= ? "
             + each_once(self.connection),
             (master, since_us, until_us),
         ).fetchone()
