@@ -10,6 +10,7 @@ import pytest
 from support import PROMPT, Handle, Rooms, check_state, good, objects, quick_folder
 
 from cortex_autolearn.collect import gate
+from cortex_autolearn.collect.outcome import is_line_of, same_outcome
 from cortex_autolearn.collect.split import split_of
 from cortex_autolearn.model import layout
 from cortex_autolearn.model.policy import GatePolicy
@@ -420,6 +421,13 @@ def test_damage_that_leaves_the_length_is_mended(rooms: Rooms) -> None:
         rooms.collect()
     rooms.medallion.mend(raised.value.relative)
     assert rooms.collect()["high_quality"] == 2
+
+
+def test_bytes_that_are_no_text_are_no_outcome() -> None:
+    """What is no UTF-8 any more is neither a task's line nor the same as any, and stops nothing."""
+    broken = b'{"task_id":"caf\xe9","input":"a"}\n'
+    assert not is_line_of(broken, "caf\xe9")
+    assert not same_outcome(broken, broken)
 
 
 def test_an_outcome_that_is_written_again_keeps_its_time(root: Path, rooms: Rooms) -> None:

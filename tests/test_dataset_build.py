@@ -203,6 +203,19 @@ class TestWhatItHolds:
         assert built.dropped[dataset.NO_TEXT] == 1
         assert built.dropped.get(dataset.UNREADABLE, 0) == int(f"task-{broken}" in bench.rooms.collected())
 
+    def test_a_byte_that_was_damaged_stops_nothing(self, bench: Bench) -> None:
+        """An outcome whose text is no UTF-8 any more is left out, and its next record takes its place."""
+        kept, broken = training(2)
+        bench.collect(task(kept), task(broken))
+        path = next((bench.root / layout.OUTCOMES / "training").glob("*.jsonl"))
+        before = path.read_bytes()
+        path.write_bytes(before.replace(b"Look at %d:" % broken, b"Look \xe9t %d:" % broken))
+        built = bench.build()
+        assert bench.tasks(built) == [f"task-{kept}"]
+        assert built.dropped == {dataset.UNREADABLE: 1}
+        bench.collect(task(broken, completed_at="2025-11-26T11:00:00Z"), name="later.jsonl")
+        assert set(bench.tasks(bench.build())) == {f"task-{kept}", f"task-{broken}"}
+
     def test_the_manifest_adds_up(self, bench: Bench) -> None:
         """Counts by master and type, files by length and digest, and every outcome is in it or has its reason."""
         bench.collect(

@@ -205,6 +205,8 @@ class TestOtherWriters:
             b'[{"task_id":"x"}]\n',
             b'{"task_id":"x","result":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n",
             b'{\n  "task_id": "x"\n}\n',
+            b'{"task_id":"caf\xe9"}\n',
+            b'{"caf\xe9":1}\n',
             b'{"quality_score":5,"task_id":"x","split":"training","collected_at":"now","source":{"file":"f","offset":0}}\n',
         ],
     )

@@ -779,10 +779,11 @@ class TestTriggerFile:
         assert world.tend() == {"succeeded": 1}
         assert world.handle.troubles
 
-    def test_that_of_another_gives_way(self, world: World) -> None:
+    @pytest.mark.parametrize("there", [b"touched by hand", b'{"by": "caf\xe9"}', b"[" * 60_000, b"{}", b""])
+    def test_that_of_another_gives_way(self, world: World, there: bytes) -> None:
         """While a training is under way the file tells of it, whatever stood there, and it is cleared after."""
         (world.root / layout.AUTOLEARN).mkdir(parents=True, exist_ok=True)
-        (world.root / layout.FINE_TUNE_TRIGGER).write_text("touched by hand")
+        (world.root / layout.FINE_TUNE_TRIGGER).write_bytes(there)
         world.collect(1000)
         world.check()
         assert world.trigger is not None

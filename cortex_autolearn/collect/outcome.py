@@ -129,7 +129,7 @@ def same_outcome(line: bytes, other: bytes) -> bool:
     """Tell whether two lines hold the same outcome, whenever it was collected."""
     try:
         left, right = _decode(line), _decode(other)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return False
     left.pop("collected_at", None)
     right.pop("collected_at", None)
@@ -142,7 +142,7 @@ def is_line_of(line: bytes, task_id: str) -> bool:
         return False
     try:
         return bool(_decode(_decode_fields(line)["task_id"]) == task_id)
-    except (msgspec.DecodeError, KeyError):
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
         return False
 
 

@@ -122,12 +122,12 @@ class Outcomes:
         try:
             if not line.endswith(b"}\n") or _decode_named(line).task_id != place.task_id:
                 raise msgspec.DecodeError
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             into.torn = into.torn or layout.outcomes_file(place.split, place.day)
             return
         try:
             stored = _decode_stored(line)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             into.dropped.append(Dropped(place.task_id, is_validation, dataset.UNREADABLE))
             return
         if self._scope not in (GLOBAL, stored.master):

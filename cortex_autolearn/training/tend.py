@@ -336,7 +336,7 @@ def read_trigger(files: Files) -> dict[str, Any] | None:
     with handle:
         try:
             found = msgspec.json.decode(handle.read(_TRIGGER_BYTES))
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return {}
     return found if isinstance(found, dict) else {}
 

@@ -89,7 +89,7 @@ def _is_ours(line: bytes, head: bytes, decode: Callable[[bytes], Any]) -> bool:
         return True
     try:
         decode(line)
-    except (msgspec.ValidationError, RecursionError):  # ours are not nested
+    except (msgspec.ValidationError, RecursionError, UnicodeDecodeError):  # ours are not nested, and are UTF-8
         return False
     except msgspec.DecodeError:
         # No JSON: the last line of a killed process, torn anywhere.
