@@ -400,6 +400,31 @@ class TestOnce:
         assert rig.trainer().poll(job.job_id).state == "failed"
         assert not api.files
 
+    @pytest.mark.parametrize("status", [403, 405])
+    @pytest.mark.parametrize("outcome", ["succeeded", "failed"])
+    def test_a_provider_that_deletes_no_files_keeps_no_job_from_ending(
+        self, rig: OpenaiRig, api: OpenaiApi, outcome: Literal["succeeded", "failed"], status: int
+    ) -> None:
+        """What was paid for is taken though its files may not be deleted there; that they stay is told."""
+        api.script = Script(outcome=outcome)
+        job = submitted(rig)
+        for _ in range(4):
+            rig.move_on(job)
+        api.faults.append(Fault("DELETE /files", "refuse", status, message="No.", times=99))
+        for told in (rig.trainer().poll(job.job_id), rig.trainer().find(job.token)):
+            assert told is not None
+            assert told.state == outcome
+            assert f"its files stay at the provider: {', '.join(api.files)} (HTTP {status}: No)" in told.reason
+        if told is not None and told.model is not None:
+            rig.trainer().teardown(rig.trainer().deploy(told.model, "one"))
+        assert len(api.files) == 2
+
+    def test_a_refusal_is_told_where_files_cannot_be_deleted(self, rig: OpenaiRig, api: OpenaiApi) -> None:
+        """Why a job was refused is said, and not that its files stay."""
+        api.faults.append(Fault(CREATE, "refuse", 400, message="No such base."))
+        api.faults.append(Fault("DELETE /files", "refuse", 405, message="No.", times=99))
+        assert "No such base" in refused(lambda: submitted(rig)).cause
+
     def test_the_list_is_paged_through(self, rig: OpenaiRig, api: OpenaiApi) -> None:
         """Where the server does not filter, all its jobs are looked at."""
         api.filters = "ignored"

@@ -42,6 +42,11 @@ def may_pass(fault: Fault) -> bool:
     return fault.status is None or fault.status in {408, 409, 429} or fault.status >= 500
 
 
+def is_never_done(fault: Fault) -> bool:
+    """Tell whether the provider does not do such a thing at all, or not for this key: that ends no other business."""
+    return fault.status in {403, 404, 405, 501}
+
+
 def is_missing(fault: Fault) -> bool:
     """Tell whether the API says that there is no such thing; an address that has no API at all says it differently."""
     return fault.status == 404 and fault.is_api

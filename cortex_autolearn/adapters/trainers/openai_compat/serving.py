@@ -108,7 +108,7 @@ class Serving:
         try:
             token = self._token_of(model.model_id)
             if token is not None:
-                self._uploads.sweep(token)
+                self._uploads.tidy(token)
         except Fault as fault:
             raise faults.error(fault, "delete the uploads of", model.artefact) from None
         self._shelf.serve_no_more(endpoint)

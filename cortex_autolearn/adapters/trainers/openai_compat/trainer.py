@@ -276,9 +276,9 @@ class OpenaiTrainer:
         """End the doubles of a job, and delete what one that has ended leaves; whoever finds it so does that."""
         identity = self._identity(job)
         self._end_doubles(identity.token, job)
-        if job.is_ended:
-            self._uploads.sweep(identity.token)
-        return self._told(job)
+        left = self._uploads.tidy(identity.token) if job.is_ended else ""
+        told = self._told(job)
+        return msgspec.structs.replace(told, reason="; ".join(filter(None, (told.reason, left))))
 
     def _told(self, job: Job) -> RemoteJob:
         identity = self._identity(job)
@@ -315,7 +315,7 @@ class OpenaiTrainer:
             return self._uploads.provide(spec, token)
         except Fault as fault:
             if faults.is_refusal(fault):  # of one file, and the other may have been taken
-                self._uploads.sweep(token)
+                self._uploads.tidy(token)
             raise
 
     def _create(self, asked: dict[str, Any], token: str) -> Job:
@@ -330,7 +330,7 @@ class OpenaiTrainer:
                 # It was refused, and nothing came to be. What was uploaded is needed again only if asking again helps.
                 self._sendings.forget(token)
                 if faults.is_refusal(fault):
-                    self._uploads.sweep(token)
+                    self._uploads.tidy(token)
             raise
 
     def _end_doubles(self, token: str, job: Job) -> None:

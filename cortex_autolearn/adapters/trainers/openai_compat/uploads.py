@@ -78,6 +78,23 @@ class Uploads:
         for upload in self.of(token):
             self._line.delete_upload(upload.id)
 
+    def tidy(self, token: str) -> str:
+        """Delete the files of a job that is over; return what is to be told of those that the provider never deletes.
+
+        Raises:
+            Fault: one was not deleted; asking again goes on with it.
+        """
+        left, cause = [], ""
+        for upload in self.of(token):
+            try:
+                self._line.delete_upload(upload.id)
+            except Fault as fault:
+                if not faults.is_never_done(fault):
+                    raise
+                left.append(upload.id)
+                cause = faults.told(fault)
+        return f"its files stay at the provider: {', '.join(left)} ({cause})" if left else ""
+
     def _sent(self, token: str, name: str, content: IO[bytes], size: int) -> Upload:
         try:
             return self._line.upload(name, content)
