@@ -175,6 +175,21 @@ def test_what_runs_costs_what_was_estimated(root: Path, api: OpenaiApi, counted:
     assert len(api.jobs) == 1
 
 
+def test_what_was_given_up_still_costs_what_was_estimated(root: Path, api: OpenaiApi) -> None:
+    """A job that is ended here while its provider does not answer may run on there: it makes no room for another."""
+    said(root, "fine-tune", "trigger")
+    (job,) = api.jobs.values()
+    job |= {"status": "running", "trained_tokens": 0}
+    said(root, "run-once", "training")
+    (shown,) = json.loads(said(root, "fine-tune", "jobs", "--json"))["jobs"]
+    api.faults.append(Fault(".*", "drop", times=999))
+    assert "cancelled" in said(root, "fine-tune", "cancel", shown["model_id"], "--give-up")
+    api.faults.clear()
+    set_up(root, api.url, budget_month_usd=f"{shown['estimated_cost_usd'] * 1.5:.9f}")
+    assert "USD are spent this month" in said(root, "fine-tune", "trigger", "--force")
+    assert len(api.jobs) == 1
+
+
 def test_no_base_of_its_own(root: Path, api: OpenaiApi) -> None:
     """Without training.base_model nothing is sent; status, doctor and trigger name the setting."""
     settings = root / "cortex-autolearn.toml"

@@ -278,6 +278,20 @@ class TestWhen:
         assert isinstance(world.check()[0], Start)
         world.store.close()
 
+    def test_what_was_refused_costs_nothing(self, tmp_path: Path) -> None:
+        """Trainings that their backend never took use up no budget: once it takes them, there is money for one."""
+        world = World(tmp_path, budget_month_usd=1.5)
+        world.trainer.errors["submit"] = refusal(retryable=False)
+        for _ in range(2):
+            world.collect(1000)
+            assert isinstance(world.check()[0], Start)
+            world.pass_time(2 * 24 * HOUR_S)
+        assert len(world.events("fine_tune_failed")) == 2
+        world.trainer.errors.clear()
+        assert isinstance(world.check()[0], Start)
+        assert len(world.trainer.jobs()) == 1
+        world.store.close()
+
     def test_a_budget_that_shrank_holds_what_was_not_submitted(self, tmp_path: Path) -> None:
         """What was written down while there was money waits, and says for what; it goes on when there is some again."""
         world = World(tmp_path)

@@ -143,10 +143,15 @@ def spent_in_month(trainings: Iterable[Training], now: datetime) -> float:
 def _cost_usd(training: Training) -> float:
     """Return what a training cost, as its backend counted it; as it was estimated where it did not, or not yet.
 
-    While it is under way, what was counted may be a part: the month's budget is kept by whichever is more.
+    While it runs there, given up here or not, what was counted may be a part: the month's budget is kept by whichever
+    is more. One that its backend never took cost nothing.
     """
-    estimated = training.estimate.training_usd or 0.0
-    counted = None if training.seen is None else training.seen.metrics.get("training_usd")
+    estimated, seen = training.estimate.training_usd or 0.0, training.seen
+    if seen is None:
+        return estimated
+    if not seen.job_id:
+        return 0.0
+    counted = seen.metrics.get("training_usd")
     if not isinstance(counted, int | float) or not 0 <= counted < math.inf:
         return estimated
-    return counted if training.ended_us is not None else max(counted, estimated)
+    return counted if seen.ended else max(counted, estimated)
