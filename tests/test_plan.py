@@ -110,6 +110,26 @@ def test_third_failure_on_same_data() -> None:
         assert other.attempt == 1
 
 
+@pytest.mark.parametrize(
+    ("failures", "since", "waits"), [(2, 0, False), (3, 0, True), (3, 999, True), (3, 1000, False), (4, 0, True)]
+)
+def test_failures_in_a_row(failures: int, since: int, waits: bool) -> None:
+    """A few more outcomes are no other data: after three failures it takes as many as a training; a person need not wait."""
+    jobs = tuple(ended("failed", 30 - number, dataset=f"x{number}") for number in range(failures))
+    known = facts(1000 + since, *jobs)._replace(since_failure=since)
+    found = decide(known, BARS, NOW)
+    assert isinstance(found, Wait) is waits
+    if isinstance(found, Wait):
+        assert found.reason == "same_data_failed"
+        assert (
+            found.text
+            == f"{failures} trainings in a row failed, and {since} of 1000 examples are new since the last one"
+        )
+    assert isinstance(decide_start(known, BARS, NOW, is_forced=True), Build)
+    cancelled = tuple(job._replace(state="cancelled") for job in jobs)
+    assert isinstance(decide(known._replace(jobs=cancelled), BARS, NOW), Build)
+
+
 def test_next_attempt_is_counted() -> None:
     """Another try on the same data is another attempt, so that it is another job."""
     found = decide(facts(1000, ended("failed", 9, dataset="d1"), made=built()), BARS, NOW)

@@ -609,6 +609,19 @@ class TestTrouble:
         world.pass_time(2 * HOUR_S)
         assert world.tend() == {"succeeded": 1}
 
+    def test_what_always_fails_is_not_paid_for_for_ever(self, tmp_path: Path) -> None:
+        """While outcomes come every day, a training that fails for a lasting reason is tried as often as one that is due."""
+        world = World(tmp_path, Script(outcome="fails"))
+        world.collect(1000)
+        for _ in range(120):
+            world.check()
+            world.pass_time(24 * HOUR_S)
+            world.tend()
+            world.collect(20)
+        assert len(world.trainer.jobs()) == 3 + 120 * 20 // 1000
+        assert len(world.builds.built) == len(world.trainer.jobs())
+        world.store.close()
+
     def test_no_right_to_look(self, world: World) -> None:
         """A job that may have been submitted is not given up because its backend refuses to say."""
         world.collect(1000)

@@ -364,7 +364,10 @@ def _facts(reading: TrainingReading, scope: str, counts: _Counts, spent_usd: flo
     made = [training.covers_us for training in trainings if training.state == "succeeded"]
     examples = counts.of(scope)
     new = counts.of(scope, max(made)) if made else examples
-    return Facts(scope, examples, new, tuple(map(tried, trainings)), spent_usd)
+    ended = [training for training in trainings if training.state in {"succeeded", "failed"}]
+    failed = ended[-1].covers_us if ended and ended[-1].state == "failed" else None
+    since = None if failed is None else counts.of(scope, failed)
+    return Facts(scope, examples, new, tuple(map(tried, trainings)), spent_usd, since_failure=since)
 
 
 def _named(reading: TrainingReading, name: str) -> Training:

@@ -7,7 +7,9 @@ The rules, in the order in which they apply to a scope:
 
 1. a job of it that is under way is polled; one past its deadline is abandoned, unless it waits for a person;
 2. without enough new examples since the last training of the scope, it waits;
-3. after a failed job it waits 1, 2, then 4 days; after the third failure on the same data, for other data too;
+3. after a failed job it waits 1, 2, then 4 days; after the third failure in a row also until as many examples are new
+   since the last one as a training needs, and after the third on one dataset for another one: what fails for a reason
+   that lasts is not paid for again and again because a few outcomes came;
 4. with enough, a dataset is built; when cleaning leaves too few, it waits;
 5. what stands in the way (``preflight``), a price beyond the budget, or a backend that is away makes it wait;
 6. otherwise it starts.
@@ -22,7 +24,7 @@ from cortex_autolearn.model.training_problems import Problem
 
 DAY_US: Final = 86_400_000_000
 FAILURES_ON_SAME_DATA: Final = 3
-"""After so many failed jobs on one dataset only another dataset is tried."""
+"""After so many failed jobs on one dataset only another one is tried, and after so many in a row only other data."""
 _LONGEST_BACK_OFF_DAYS: Final = 4
 _FAILED: Final[frozenset[JobState]] = frozenset({"failed"})
 _IN_VAIN: Final[frozenset[JobState]] = frozenset({"failed", "cancelled"})
@@ -95,6 +97,8 @@ class Facts(NamedTuple):
         jobs: its jobs, the oldest first.
         spent_month_usd: what trainings of all scopes cost in this calendar month (UTC).
         built: the dataset made of them; None while none was built for this decision.
+        since_failure: examples that came after the data of the last job that failed; None where none did since the last
+            that made a model.
     """
 
     scope: str
@@ -103,6 +107,7 @@ class Facts(NamedTuple):
     jobs: tuple[Tried, ...]
     spent_month_usd: float
     built: Built | None = None
+    since_failure: int | None = None
 
 
 class Progress(NamedTuple):
@@ -179,7 +184,7 @@ def decide_start(facts: Facts, bars: Bars, now_us: int, *, is_forced: bool = Fal
         if facts.new < bars.min_examples:
             text = f"{facts.new} of {bars.min_examples} new examples"
             return Wait(facts.scope, "too_few_examples", text, progress)
-        waiting = _back_off(facts, progress, now_us)
+        waiting = _back_off(facts, progress, now_us) or _of_failures(facts, bars, progress)
         if waiting is not None:
             return waiting
     built = facts.built
@@ -220,6 +225,15 @@ def _back_off(facts: Facts, progress: Progress, now_us: int) -> Wait | None:
         return None
     text = f"{_times(len(failures))} in a row made no model, the last one {failures[-1].model_id}"
     return Wait(facts.scope, "backing_off", text, progress, until_us)
+
+
+def _of_failures(facts: Facts, bars: Bars, progress: Progress) -> Wait | None:
+    failures = sum(job.state in _FAILED for job in _failures(facts))
+    since = facts.since_failure
+    if failures < FAILURES_ON_SAME_DATA or since is None or since >= bars.min_examples:
+        return None
+    text = f"{_times(failures)} in a row failed, and {since} of {bars.min_examples} examples are new since the last one"
+    return Wait(facts.scope, "same_data_failed", text, progress)
 
 
 def _of_built(facts: Facts, built: Built, bars: Bars, progress: Progress, *, is_forced: bool) -> Wait | None:
