@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 from bedrock_rules import breaches, service_model
 from hypothesis import given
 from hypothesis import strategies as st
+from test_trainers import example_of, freeze, freeze_as, spec_of
 
-from cortex_autolearn.adapters.trainers.bedrock import BASES, DEFAULT, bases
+from cortex_autolearn.adapters.trainers.bedrock import BASES, DEFAULT, bases, terms
 from cortex_autolearn.adapters.trainers.bedrock.records import Tally, escape, lines
 from cortex_autolearn.adapters.trainers.bedrock.uploads import account_of, place_of
-from cortex_autolearn.adapters.trainers.dataset import Example
+from cortex_autolearn.adapters.trainers.dataset import Example, FrozenDataset
 from cortex_autolearn.model import layout, routing
 from cortex_autolearn.model.bedrock_policy import BedrockPolicy
 from cortex_autolearn.model.training_jobs import job_name
@@ -55,6 +57,23 @@ def test_each_base_has_its_own_records() -> None:
             "messages": [{"role": "user", "content": "What is 2 + 2?"}, {"role": "assistant", "content": "4"}],
         }
     ]
+
+
+def test_a_large_dataset_is_not_held_in_memory(tmp_path: Path) -> None:
+    """What a training costs is reckoned example by example: a base takes more of them than there is memory."""
+    dataset = freeze(tmp_path, train=200)
+    texts = [json.dumps(example_of("m", "Bot: why? " * 1_000, "So. " * 2_500)) + "\n" for _ in range(200)]
+    freeze_as(tmp_path / dataset.folder, "train", texts)
+    opened = FrozenDataset(tmp_path, dataset)
+    tracemalloc.start()
+    try:
+        found = terms.estimate(spec_of(dataset, backend="bedrock", base=DEFAULT), opened, None)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.tokens > 200 * 5_000
+    assert any("200000 words that the base reserves" in note for note in found.notes)
+    assert peak < sum(map(len, texts)) / 4
 
 
 def test_what_nova_reserves_is_written_otherwise_and_counted() -> None:

@@ -87,8 +87,8 @@ def estimate(spec: Spec, dataset: FrozenDataset, price: Price | None) -> Estimat
         BoundaryError: the dataset cannot be read.
     """
     base = bases.BASES.get(spec.base)
-    examples = list(dataset.examples("train"))
-    tokens = sum(tokens_of(text) for one in examples for text in (one.system, one.input, one.output))
+    # Read twice, as thousands of long examples are more than there is memory.
+    tokens = sum(tokens_of(text) for one in dataset.examples("train") for text in (one.system, one.input, one.output))
     notes = ["Tokens are estimated as one for three bytes."]
     epochs = 1
     adjusted: tuple[str, ...] = ()
@@ -96,7 +96,7 @@ def estimate(spec: Spec, dataset: FrozenDataset, price: Price | None) -> Estimat
         adjusted = tuple(one.text for one in bases.problems(base, spec) if isinstance(one, HyperparameterAdjusted))
         epochs = bases.epochs(base, spec)
         tally = Tally()
-        for _ in records.lines(examples, base, tally):
+        for _ in records.lines(dataset.examples("train"), base, tally):
             pass
         notes += [f"{told}." for told in [tally.note()] if told]
         if base.is_on_demand:
