@@ -426,9 +426,11 @@ class TrainingStore(Protocol):
 class BuiltDataset(Protocol):
     """A dataset as it was made: ``covers_us`` is the instant up to which collected outcomes went into it.
 
-    ``dropped`` counts by reason what was left out.
+    ``dropped`` counts by reason what was left out; ``created`` is False where it was there already.
     """
 
+    @property
+    def created(self) -> bool: ...
     @property
     def ref(self) -> DatasetRef: ...
     @property
@@ -441,6 +443,7 @@ class Builds(Protocol):
     """Makes the dataset of a scope from what is collected; see ``training.build``."""
 
     def build(self, scope: str, run: RunHandle, limits: Limits | None = None) -> BuiltDataset: ...
+    def spare(self, scope: str, dataset_id: str) -> None: ...
 
 
 class DatasetReading(Protocol):
@@ -460,6 +463,7 @@ class DatasetTransaction(Outlet, Protocol):
     def begin_dataset(self, dataset_id: str | None) -> None: ...
     def add_dataset(self, row: DatasetRow) -> None: ...
     def add_validated(self, rows: Sequence[Validated], dataset_id: str) -> None: ...
+    def spare_dataset(self, scope: str, dataset_id: str) -> str | None: ...
 
 
 class DatasetStore(Protocol):

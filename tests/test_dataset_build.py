@@ -18,8 +18,9 @@ from cortex_autolearn import wiring
 from cortex_autolearn.collect.split import split_of
 from cortex_autolearn.model import layout
 from cortex_autolearn.model.policy import GatePolicy
-from cortex_autolearn.model.training_jobs import Limits
+from cortex_autolearn.model.training_jobs import Estimate, Limits, Spec
 from cortex_autolearn.model.training_policy import DatasetPolicy, MasterPrompt, TrainingPolicy
+from cortex_autolearn.model.trainings import Training
 from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.settings import Settings
 from cortex_autolearn.training import dataset, frozen
@@ -450,6 +451,28 @@ class TestFrozen:
         assert not bench.build().created
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
         assert len(events(bench.root)) == 1
+
+    def test_of_those_built_for_nothing_the_latest_is_kept(self, bench: Bench) -> None:
+        """A dataset for a training that did not start goes when the next one comes; others, and those trained on, stay."""
+        built = []
+        for number in training(5):
+            bench.collect(task(number), name=f"tasks-{number}.jsonl")
+            built.append(bench.build())
+        first, second, third, fourth, own = built
+        bench.builder.spare("global", first.row.dataset_id)
+        bench.builder.spare("global", first.row.dataset_id)
+        assert bench.folder(first).exists()
+        bench.builder.spare("global", second.row.dataset_id)
+        spec = Spec(backend="export", model_id="ft-20261122-001", scope="global", base="b", dataset=second.ref)
+        with bench.rooms.store.write() as transaction:
+            estimate = Estimate(tokens=1, epochs=1, training_usd=0.0)
+            ids = (spec.model_id, "global", second.row.dataset_id, "token")
+            transaction.put_training(Training(*ids, spec, estimate, "a person", 1, 1))
+        bench.builder.spare("global", third.row.dataset_id)
+        bench.builder.spare("security-master", fourth.row.dataset_id)
+        bench.builder.spare("global", own.row.dataset_id)
+        there = [bench.folder(one).exists() for one in built]
+        assert there == [False, True, False, True, True]
 
     def test_a_damaged_dataset_is_not_read(self, bench: Bench) -> None:
         """A line that is not the one that was frozen, or is missing, or too many: never trained on."""

@@ -39,6 +39,7 @@ class Made:
     ref: DatasetRef
     covers_us: int
     dropped: dict[str, int] = field(default_factory=dict)
+    created: bool = True
 
 
 class Counted:
@@ -49,6 +50,7 @@ class Counted:
         self._clock = clock
         self.dropped = 0
         self.built: list[str] = []
+        self.spared: list[tuple[str, str]] = []
         self.errors: dict[str, BoundaryError] = {}
         self.then: Callable[[], object] = lambda: None
 
@@ -62,6 +64,9 @@ class Counted:
         self.then()
         ref = DatasetRef(f"{scope}-{count}", f"datasets/{scope}-{count}", count, count // 4)
         return Made(ref, instants.to_us(self._clock.now()))
+
+    def spare(self, scope: str, dataset_id: str) -> None:
+        self.spared.append((scope, dataset_id))
 
 
 class Handle:
@@ -234,6 +239,18 @@ class TestWhen:
         assert isinstance(decision, Wait)
         assert decision.reason == "too_few_after_cleaning"
         assert world.trainer.jobs() == []
+
+    def test_datasets_that_nothing_comes_of_do_not_pile_up(self, world: World) -> None:
+        """Of what the daily look builds for nothing the latest is kept; what a person had built is let be."""
+        world.collect(1000)
+        world.builds.dropped = 1
+        world.ask()
+        assert world.builds.spared == []
+        world.check()
+        assert world.builds.spared == [(GLOBAL, "global-999")]
+        world.builds.dropped = 0
+        assert isinstance(world.check()[0], Start)
+        assert len(world.builds.spared) == 1
 
     def test_next_generation(self, world: World) -> None:
         """After a training it takes a thousand new examples; those that came while it ran count as new."""

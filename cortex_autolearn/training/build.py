@@ -150,6 +150,17 @@ class Builder:
             steps.advance(gathered.considered)
             return self._freeze(scope, bounds, chosen)
 
+    def spare(self, scope: str, dataset_id: str) -> None:
+        """Keep a dataset that was built for a training that did not start instead of the one that was kept so before.
+
+        Raises:
+            BoundaryError: the state refused, or a file cannot be removed.
+        """
+        with self._lock(), self._store.write() as transaction:
+            before = transaction.spare_dataset(scope, dataset_id)
+            if before is not None:
+                self._remove(before)
+
     def _bounds(self, limits: Limits) -> Bounds:
         policy = self._policy
         return Bounds(

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 Tell = Callable[[dict[str, Any]], None]
 """Is told the configuration of a training before its backend hears of it."""
 
+_DAEMON: Final = "daemon"
 _TOKEN_DIGITS: Final = 8
 _ID_DIGITS: Final = 9
 
@@ -109,7 +110,7 @@ class Trainings:
             now = facts._replace(spent_month_usd=self._spent_this_month())
             decision = decide(now, self._bars(), self._now_us())
             if isinstance(decision, Build):
-                decision = self._build_and_start(now, run, tell, by="daemon", is_forced=False)
+                decision = self._build_and_start(now, run, tell, by=_DAEMON, is_forced=False)
             decisions.append(decision)
         if any(isinstance(decision, Start) for decision in decisions) and not run.is_ending():
             self.tender.tend(run)
@@ -205,12 +206,24 @@ class Trainings:
                 run.trouble(error)
             return waits_for_dataset(facts, self._bars(), f"{error.cause}. {error.hint}")
         decision = decide_start(facts, self._bars(), self._now_us(), is_forced=is_forced)
-        return self._intend(decision, facts, tell, by) if isinstance(decision, Start) else decision
+        if isinstance(decision, Start):
+            return self._intend(decision, facts, tell, by)
+        if by == _DAEMON:
+            self._spare(facts, run)
+        return decision
+
+    def _spare(self, facts: Facts, run: RunHandle) -> None:
+        """Let a dataset that the daily look built for nothing take the place of that of the look before."""
+        if facts.built is not None and facts.built.created:
+            try:
+                self._builds.spare(facts.scope, facts.built.dataset.dataset_id)
+            except BoundaryError as error:
+                run.trouble(error)
 
     def _build(self, facts: Facts, run: RunHandle) -> Built:
         trainer = self._trainer()
         made = self._builds.build(facts.scope, run, trainer.limits(self._policy.base))
-        built = Built(made.ref, None, (), made.covers_us, left_out=tuple(made.dropped.items()))
+        built = Built(made.ref, None, (), made.covers_us, left_out=tuple(made.dropped.items()), created=made.created)
         try:
             spec, lost = self._next_spec(facts, made.ref, trainer)
             built = built._replace(attempt=spec.attempt, lost_id=None if lost is None else lost.model_id)

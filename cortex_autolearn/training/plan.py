@@ -74,7 +74,7 @@ class Built(NamedTuple):
     ``estimate`` is None where the backend could not be asked, for the reason in ``away``; ``covers_us`` is the instant
     up to which collected outcomes went into it. ``attempt`` is what a job on it now would be: one more than the backend
     knows of. Where the backend has a job that the state has lost, ``lost_id`` is its model's id. ``left_out`` counts by
-    reason what cleaning left out.
+    reason what cleaning left out, ``created`` tells that it was not there before.
     """
 
     dataset: DatasetRef
@@ -85,6 +85,7 @@ class Built(NamedTuple):
     attempt: int = 1
     lost_id: str | None = None
     left_out: tuple[tuple[str, int], ...] = ()
+    created: bool = False
 
 
 class Facts(NamedTuple):

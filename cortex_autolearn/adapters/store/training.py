@@ -57,6 +57,18 @@ class DatasetTables:
         """Note that a dataset was built."""
         self.connection.execute(f"INSERT INTO datasets ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
+    def spare_dataset(self, scope: str, dataset_id: str) -> str | None:
+        """Note the dataset of a scope that was built last for nothing; return the one before, if none trained on it."""
+        row = self.connection.execute(
+            "SELECT value FROM meta WHERE key = 'spare_dataset:' || :scope AND value <> :spare "
+            "AND value NOT IN (SELECT dataset_id FROM training_jobs)",
+            {"scope": scope, "spare": dataset_id},
+        ).fetchone()
+        self.connection.execute(
+            "INSERT OR REPLACE INTO meta (key, value) VALUES ('spare_dataset:' || ?, ?)", (scope, dataset_id)
+        )
+        return None if row is None else str(row[0])
+
     def validated(self) -> Iterator[Validated]:
         """Yield all that was in the validation split of any dataset."""
         return map(Validated._make, self.connection.execute("SELECT task_id, plain, masked FROM validated"))
