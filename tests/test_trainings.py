@@ -605,6 +605,28 @@ class TestIds:
         assert len({job.token for job in again.trainer.jobs()}) == 2
         again.store.close()
 
+    def test_lost_failure_before_a_refusal(self, tmp_path: Path) -> None:
+        """After an attempt that the state has forgotten and one that was never taken, the next is one of its own."""
+        world = World(tmp_path, Script(outcome="fails"))
+        world.collect(1000)
+        world.check()
+        world.pass_time(2 * HOUR_S)
+        world.store.close()
+        for path in (world.root / layout.AUTOLEARN).glob("state.db*"):
+            path.unlink()
+        again = World(tmp_path)
+        again.pass_time(2 * HOUR_S)
+        again.collect(1000)
+        again.trainer.errors["submit"] = refusal(retryable=False)
+        assert isinstance(again.check()[0], Start)
+        again.trainer.errors.clear()
+        again.pass_time(25 * HOUR_S)
+        (decision,) = again.check()
+        assert isinstance(decision, Start)
+        assert decision.attempt == 3
+        assert len({job.token for job in again.trainer.jobs()}) == 2
+        again.store.close()
+
 
 class TestTrouble:
     """What a backend's errors mean: the answer is not known, until the backend itself has no such job."""

@@ -237,15 +237,17 @@ class Trainings:
 
         A state that was lost, or restored from a backup, has forgotten jobs. One that may make a model, or made it, is
         taken up again; those that did not are not repeated under their tokens, which would give the same jobs again.
+        Where attempts were skipped so, the next one may bear the number of one that is known here and came to nothing.
         """
         attempt = 1 + sum(job.dataset_id == dataset.dataset_id for job in facts.jobs)
         while True:
             with self._store.read() as reading:
                 spec = self._spec(facts.scope, dataset, attempt, self._free_id(reading))
-            lost = trainer.find(client_token(spec))
-            if lost is None:
+                is_known = any(one.token == client_token(spec) for one in reading.trainings(facts.scope))
+            lost = None if is_known else trainer.find(client_token(spec))
+            if lost is None and not is_known:
                 return spec, None
-            if lost.state not in ("failed", "cancelled"):
+            if lost is not None and lost.state not in ("failed", "cancelled"):
                 return self._spec(facts.scope, dataset, attempt, lost.model_id), lost
             attempt += 1
 
