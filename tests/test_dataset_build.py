@@ -16,7 +16,7 @@ from support import Handle, Killer, Rooms, events, good, quick_folder, slow
 
 from cortex_autolearn import wiring
 from cortex_autolearn.collect.split import split_of
-from cortex_autolearn.model import layout
+from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.policy import GatePolicy
 from cortex_autolearn.model.training_jobs import Estimate, Limits, Spec
 from cortex_autolearn.model.training_policy import DatasetPolicy, MasterPrompt, TrainingPolicy
@@ -501,6 +501,17 @@ class TestFrozen:
                 bench.open(built)
         with pytest.raises(BoundaryError, match="not there"):
             frozen.open_dataset(bench.files, "0123456789ab")
+
+    def test_it_covers_nothing_that_is_still_to_come(self, bench: Bench) -> None:
+        """An outcome that was collected while the clock was ahead is in it, and those that come later are new all the same."""
+        first, second = training(2)
+        bench.rooms.clock.step(400 * 86_400)
+        bench.collect(task(first))
+        bench.rooms.clock.step(-400 * 86_400)
+        bench.collect(task(second), name="later.jsonl")
+        built = bench.build()
+        assert set(bench.tasks(built)) == {f"task-{first}", f"task-{second}"}
+        assert built.covers_us == built.row.covers_us == instants.to_us(bench.rooms.clock.now())
 
     def test_the_event_and_the_row_say_the_same(self, bench: Bench) -> None:
         """What happened is told by the transaction that noted it."""

@@ -268,6 +268,19 @@ class TestWhen:
         assert isinstance(decision, Start)
         assert [job.model_id for job in world.trainer.jobs()] == ["ft-20261122-001", "ft-20261122-002"]
 
+    def test_a_clock_that_was_ahead_hides_nothing_new(self, world: World) -> None:
+        """What was collected while the clock was ahead is trained on, is never new, and hides nothing that is."""
+        world.clock.step(400 * 24 * HOUR_S)
+        world.collect(1100)
+        world.clock.step(-400 * 24 * HOUR_S)
+        assert isinstance(world.check()[0], Start)
+        world.pass_time(2 * HOUR_S)
+        world.tend()
+        for collected, new in ((0, 0), (999, 999), (1, 1000)):
+            world.collect(collected)
+            assert world.trainings.progress()[GLOBAL].new == new
+        assert isinstance(world.check()[0], Start)
+
     def test_a_model_for_each_master(self, tmp_path: Path) -> None:
         """With the scope "master", each master that has enough gets a training of its own."""
         world = World(tmp_path, scope="master")

@@ -54,8 +54,9 @@ def _readiness(patient: Patient) -> Iterator[Check]:
     active = {training.scope for training in reading.active_trainings()}
     last = reading.last_run("readiness")
     decided = {} if last is None else {one["scope"]: one for one in last.counts.get("decisions", [])}
+    now_us = instants.to_us(patient.now)
     at = "" if last is None or last.ended_us is None else ago(patient.now - instants.from_us(last.ended_us))
-    for scope, progress in progress_of(reading, patient.settings.training).items():
+    for scope, progress in progress_of(reading, patient.settings.training, now_us).items():
         if scope in active:
             continue
         found = f"{scope}: {progress.new:,} of {progress.needed:,} new examples"
@@ -141,7 +142,11 @@ def _backend(patient: Patient) -> Iterator[Check]:
         return
     policy = patient.settings.training
     backend = wiring.trainers(patient.settings, patient.tree, SystemClock(), environ=patient.environ)[policy.backend]
-    scopes = [GLOBAL] if policy.scope == "global" else list(progress_of(patient.reading, policy))
+    scopes = (
+        [GLOBAL]
+        if policy.scope == "global"
+        else list(progress_of(patient.reading, policy, instants.to_us(patient.now)))
+    )
     rows = [row for scope in scopes if (row := patient.reading.latest_dataset(scope)) is not None]
     name = f"{policy.backend} on {policy.base or 'no base'}"
     found = []

@@ -238,7 +238,9 @@ class Builder:
         configuration = self._configuration(bounds)
         digest = chosen.digest(scope, configuration)
         dataset_id = digest[:_ID_DIGITS]
-        covers_us = chosen.gathered.covers_us
+        now_us = instants.to_us(self._clock.now())
+        # What was collected while the clock was ahead must not cover all that is still to come.
+        covers_us = min(chosen.gathered.covers_us, now_us)
         with self._store.read() as reading:
             known = reading.dataset(dataset_id)
             before = reading.latest_dataset(scope)
@@ -246,7 +248,7 @@ class Builder:
             dataset_id=dataset_id,
             scope=scope,
             parent=None if before is None else before.dataset_id,
-            created_us=instants.to_us(self._clock.now()),
+            created_us=now_us,
             covers_us=covers_us,
             train=len(chosen.numbers["train"]),
             validation=len(chosen.numbers["validation"]),

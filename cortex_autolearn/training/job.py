@@ -119,7 +119,7 @@ class Trainings:
     def progress(self) -> dict[str, Progress]:
         """Return how far each scope is towards its next training."""
         with self._store.read() as reading:
-            return progress_of(reading, self._policy)
+            return progress_of(reading, self._policy, self._now_us())
 
     def preview(self, scope: str, *, is_forced: bool) -> Decision:
         """Return what :meth:`trigger` would begin with, without building a dataset or starting anything.
@@ -142,7 +142,7 @@ class Trainings:
 
     def _look(self, scope: str, *, is_forced: bool) -> tuple[Facts, Decision]:
         with self._store.read() as reading:
-            counts = _Counts(reading)
+            counts = _Counts(reading, self._now_us())
             facts = _facts(reading, scope, counts, cost.spent_in_month(reading.trainings(), self._clock.now()))
             masters = sorted(counts.by_master().items(), key=str)
         if scope != GLOBAL and not facts.examples and not facts.jobs:
@@ -193,7 +193,10 @@ class Trainings:
 
     def _all_facts(self) -> dict[str, Facts]:
         with self._store.read() as reading:
-            counts, spent = _Counts(reading), cost.spent_in_month(reading.trainings(), self._clock.now())
+            counts, spent = (
+                _Counts(reading, self._now_us()),
+                cost.spent_in_month(reading.trainings(), self._clock.now()),
+            )
             return {scope: _facts(reading, scope, counts, spent) for scope in _scopes(reading, counts, self._policy)}
 
     def _build_and_start(self, facts: Facts, run: RunHandle, tell: Tell, *, by: str, is_forced: bool) -> Decision:
@@ -320,9 +323,9 @@ class Trainings:
         return instants.to_us(self._clock.now())
 
 
-def progress_of(reading: TrainingReading, policy: TrainingPolicy) -> dict[str, Progress]:
-    """Return how far each scope is towards its next training."""
-    counts = _Counts(reading)
+def progress_of(reading: TrainingReading, policy: TrainingPolicy, now_us: int) -> dict[str, Progress]:
+    """Return how far each scope is towards its next training at an instant."""
+    counts = _Counts(reading, now_us)
     facts = [_facts(reading, scope, counts, 0.0) for scope in _scopes(reading, counts, policy)]
     return {one.scope: Progress(one.examples, one.new, policy.min_examples) for one in facts}
 
@@ -347,10 +350,14 @@ def decision_dict(decision: Decision) -> dict[str, Any]:
 
 
 class _Counts:
-    """How many training examples each master got since some instants, each counted once."""
+    """How many training examples each master has, or got since some instants until now, each counted once.
 
-    def __init__(self, reading: TrainingReading) -> None:
+    One from the future, collected while the clock was ahead, is never among the new: it would be so at every look.
+    """
+
+    def __init__(self, reading: TrainingReading, now_us: int) -> None:
         self._reading = reading
+        self._now_us = now_us
         self._known: dict[int, dict[str | None, int]] = {}
 
     def of(self, scope: str, since_us: int = -1) -> int:
@@ -361,7 +368,8 @@ class _Counts:
     def by_master(self, since_us: int = -1) -> Mapping[str | None, int]:
         """Return how many each master got after an instant; None stands for tasks without one."""
         if since_us not in self._known:
-            self._known[since_us] = self._reading.training_counts(since_us)
+            until = () if since_us < 0 else (self._now_us,)
+            self._known[since_us] = self._reading.training_counts(since_us, *until)
         return self._known[since_us]
 
 

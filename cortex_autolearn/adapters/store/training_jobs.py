@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _TRAINING: Final = ", ".join(Training._fields)
 _ALL_BUT_ID: Final = ", ".join(f"{name} = excluded.{name}" for name in Training._fields[1:])
+_EVER: Final = (1 << 63) - 1
 _MODEL: Final = "model_id, kind, base, artefact, scope, dataset_id, backend, metrics, made_us"
 
 
@@ -22,13 +23,13 @@ class TrainingJobTables:
 
     connection: sqlite3.Connection
 
-    def training_counts(self, since_us: int = -1) -> dict[str | None, int]:
-        """Return how many training examples of each master were collected after an instant."""
+    def training_counts(self, since_us: int = -1, until_us: int = _EVER) -> dict[str | None, int]:
+        """Return how many training examples of each master were collected after one instant and until another."""
         rows = self.connection.execute(
             "SELECT (SELECT t.master FROM tasks AS t WHERE t.task_id = o.task_id "
             "ORDER BY t.final DESC, t.rank_us DESC, t.origin LIMIT 1), count(*) "
-            "FROM outcomes AS o WHERE o.split = 'training' AND o.collected_us > ? GROUP BY 1",
-            (since_us,),
+            "FROM outcomes AS o WHERE o.split = 'training' AND o.collected_us > ? AND o.collected_us <= ? GROUP BY 1",
+            (since_us, until_us),
         )
         return dict(rows.fetchall())
 
