@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from cortex_autolearn.slots import Rule
     from cortex_autolearn.wiring import App
 
+_REFINING: Final = ("silver", "medallion")
+"""The jobs that read bronze."""
 _BYTES_PER_TOKEN: Final = 3.5
 """What a token of English text and code is worth, roughly: it serves until a dataset was built, which is measured."""
 
@@ -55,7 +57,7 @@ class Daemon(NamedTuple):
 
 
 class Lag(NamedTuple):
-    """What of bronze is not refined yet: bytes nobody looked at, and for how long the oldest of them have waited.
+    """What of bronze is not refined yet: bytes nobody looked at, and for how long at least the oldest have waited.
 
     ``tail_bytes`` are unfinished ends of files that were looked at: they wait for their writers.
     """
@@ -178,7 +180,7 @@ def gather(app: App) -> Status:
     schedule = app.settings.schedule
     with app.store.read() as reading:
         last_runs = {job: run for job in JOBS if (run := reading.last_run(job)) is not None}
-        lag = lag_of(app.tree.entries(layout.BRONZE, ".jsonl"), reading.sources(layout.BRONZE), now)
+        lag = look_for_lag(reading, app.tree.entries(layout.BRONZE, ".jsonl"), now)
         tasks, final, completed, scored = reading.task_totals()
         waiting = reading.waiting_tasks()
         rejected, unscored = verdicts(reading, app.settings.collect)
@@ -291,8 +293,17 @@ def verdicts(reading: Reading, policy: GatePolicy) -> tuple[dict[str, int], int]
     return dict(counts.most_common()), unscored
 
 
-def lag_of(entries: Sequence[Entry], sources: list[Source], now: datetime) -> Lag:
-    """Compare the files of bronze with how far each was read."""
+def look_for_lag(reading: Reading, entries: Sequence[Entry], now: datetime) -> Lag:
+    """Return how far the files of bronze are not refined, by what the state knows of them and of the runs."""
+    return lag_of(entries, reading.sources(layout.BRONZE), now, reading.failing_since_us(_REFINING))
+
+
+def lag_of(entries: Sequence[Entry], sources: list[Source], now: datetime, failing_since_us: int | None = None) -> Lag:
+    """Compare the files of bronze with how far each was read.
+
+    A file that goes on growing is always young; ``failing_since_us``, when the first run began that should have read
+    it and did not, tells since when it waits.
+    """
     known = {source.path: source for source in sources}
     files = unread = tails = 0
     oldest_ns: int | None = None
@@ -307,7 +318,12 @@ def lag_of(entries: Sequence[Entry], sources: list[Source], now: datetime) -> La
             files += 1
             unread += entry.size - read
             oldest_ns = entry.mtime_ns if oldest_ns is None else min(oldest_ns, entry.mtime_ns)
-    waited_s = 0.0 if oldest_ns is None else max(0.0, now.timestamp() - oldest_ns / 1e9)
+    waited_s = 0.0
+    if oldest_ns is not None:
+        since_s = oldest_ns / 1e9
+        if failing_since_us is not None:
+            since_s = min(since_s, failing_since_us / instants.SECOND_US)
+        waited_s = max(0.0, now.timestamp() - since_s)
     return Lag(files, unread, waited_s, tails)
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ from click.testing import CliRunner
 from cortex_autolearn.adapters.tree import Entry
 from cortex_autolearn.cli import look, main
 from cortex_autolearn.model import layout
+from cortex_autolearn.model.instants import to_us
 from cortex_autolearn.model.ledger import Source
 from cortex_autolearn.model.policy import SchedulePolicy
+from cortex_autolearn.model.runs import Run
 from cortex_autolearn.slots import Daily, Every
-from cortex_autolearn.status import lag_of, planned, rule_text, zone_name
+from cortex_autolearn.status import lag_of, look_for_lag, planned, rule_text, zone_name
 from cortex_autolearn.testing import Fleet, append
+from cortex_autolearn.wiring import build
 
 START = datetime(2025, 6, 2, tzinfo=UTC)
 NOW = datetime(2025, 11, 27, 12, 0, tzinfo=UTC)
@@ -215,6 +219,25 @@ class TestLag:
 
     def test_a_file_that_was_replaced_waits_whole(self) -> None:
         assert lag_of([self.FILE], [self.READ._replace(identity="1:3", size=10)], NOW) == (1, 1000, 300.0, 0)
+
+    def test_a_file_that_goes_on_growing_waits_since_nobody_could_read_it(self, fleet: Path) -> None:
+        """Bronze whose refinement fails, or hangs, has waited since the first run that did not read it."""
+        begun_us = to_us(NOW - timedelta(hours=2))
+        grown = Entry("bronze/a.jsonl", 1, 2, 1_100, int((NOW - timedelta(seconds=1)).timestamp()) * 10**9)
+        with closing(build(fleet, environ={})) as app:
+            app.runner.run("silver", trigger="test", raise_errors=True)
+            with app.store.write() as transaction:
+                transaction.connection.execute("UPDATE runs SET started_us = ?", (begun_us - 1,))
+                transaction.begin_run(Run("failed", "silver", "watcher", None, begun_us, None, None, {}))
+                transaction.end_run("failed", "failed", begun_us + 1)
+                transaction.begin_run(Run("hanging", "medallion", "watcher", None, begun_us + 2, None, None, {}))
+            with app.store.read() as reading:
+                assert look_for_lag(reading, [grown], NOW).seconds == 7_200
+                assert look_for_lag(reading, [], NOW).seconds == 0
+            with app.store.write() as transaction:
+                transaction.end_run("hanging", "ok", begun_us + 3)
+            with app.store.read() as reading:
+                assert look_for_lag(reading, [grown], NOW).seconds < 2
 
     def test_a_file_from_the_future_has_not_waited_less_than_nothing(self) -> None:
         assert lag_of([self.FILE], [], NOW - timedelta(days=1)).seconds == 0

@@ -19,7 +19,7 @@ from cortex_autolearn.adapters.store.look import damaged_outputs, lost_outcomes
 from cortex_autolearn.doctor.check import Check, Patient, Verdict, ago, counted
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.slots import Every
-from cortex_autolearn.status import lag_of, look_for_daemon, planned, rejections
+from cortex_autolearn.status import look_for_daemon, look_for_lag, planned, rejections
 
 _STALE_BRONZE: Final = timedelta(hours=24)
 _LAG_S: Final = {True: 120.0, False: 26 * 3600.0}
@@ -114,7 +114,7 @@ def _silver(patient: Patient) -> Iterator[Check]:
     if patient.reading is None:
         return
     entries = patient.tree.entries(layout.BRONZE, ".jsonl")
-    lag = lag_of(entries, patient.reading.sources(layout.BRONZE), patient.now)
+    lag = look_for_lag(patient.reading, entries, patient.now)
     follows = patient.is_alive and patient.settings.medallion.follow_bronze
     since = ago(timedelta(seconds=lag.seconds))
     found = f"{lag.bytes:,} bytes in {counted(lag.files, 'bronze file')} are not refined, the oldest from {since}"

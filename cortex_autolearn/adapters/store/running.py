@@ -91,6 +91,17 @@ class RunningTables:
         found: int | None = row[0]
         return found
 
+    def failing_since_us(self, jobs: Sequence[str]) -> int | None:
+        """Return when the first run of one of these jobs began after the last that went well: it failed, or runs."""
+        names = ",".join("?" * len(jobs))
+        row = self.connection.execute(
+            f"SELECT min(started_us) FROM runs WHERE job IN ({names}) AND started_us > "
+            f"coalesce((SELECT max(started_us) FROM runs WHERE job IN ({names}) AND result = 'ok'), 0)",
+            (*jobs, *jobs),
+        ).fetchone()
+        found: int | None = row[0]
+        return found
+
     def slot_done(self, job: str, slot: str) -> bool:
         """Tell whether a slot's run has ended."""
         row = self.connection.execute("SELECT ended_us FROM slots WHERE job = ? AND slot = ?", (job, slot)).fetchone()
