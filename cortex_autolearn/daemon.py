@@ -85,6 +85,7 @@ class Daemon:
         self._service = service
         self._sides: set[str] = set()
         self._beat_at: float | None = None
+        self._beat_pause_s = app.settings.daemon.heartbeat_s
         self._note: Callable[[dict[str, Any]], None] = _nothing
         self._log = app.log
         self._time = RealTime(app.clock.now) if time is None else time
@@ -131,6 +132,11 @@ class Daemon:
     def beat_age_s(self) -> float:
         """Return the seconds since the last heartbeat, or since the start where none was yet."""
         return 0.0 if self._beat_at is None else asyncio.get_running_loop().time() - self._beat_at
+
+    @property
+    def beat_pause_s(self) -> float:
+        """The seconds from the last heartbeat to the next: a reload changes those after it."""
+        return self._beat_pause_s
 
     def troubles(self) -> dict[str, str]:
         """Return which of scheduler and watcher do not do their work, and why."""
@@ -300,7 +306,8 @@ class Daemon:
         self._clock_step()
         self._beat_at = loop.time()
         while True:
-            pause_s, began = self._app.settings.daemon.heartbeat_s, loop.time()
+            self._beat_pause_s = pause_s = self._app.settings.daemon.heartbeat_s
+            began = loop.time()
             if await self._stops_within(pause_s):
                 return
             lag_s = loop.time() - began - pause_s

@@ -23,7 +23,7 @@ from cortex_autolearn.adapters import lock
 from cortex_autolearn.adapters.metrics import Family, Sample, render
 from cortex_autolearn.adapters.systemd import Notifier
 from cortex_autolearn.model import layout
-from cortex_autolearn.service import numbers
+from cortex_autolearn.service import numbers, stale_after_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,6 +134,27 @@ def test_a_sample_must_be_declared() -> None:
         render([], [Sample(family, ("a",), 1)])
     with pytest.raises(ValueError, match="things"):
         render([family], [Sample(family, (), 1)])
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 3_600), (3_600, 1)], ids=["slower", "faster"])
+def test_a_reload_changes_the_heartbeat(tmp_path: Path, before: int, after: int) -> None:
+    """A heartbeat is late by the pause that it was made for: neither /healthz nor the watchdog takes another's."""
+    config = tmp_path / layout.CONFIG
+    config.write_text(f"[daemon]\nheartbeat_s = {before}\n")
+    stale_s = stale_after_s(1)
+    with daemon(tmp_path) as process:
+        to = address(tmp_path)
+        until(lambda: get(to, "/readyz")[0] == 200, "readiness")
+        config.write_text(f"[daemon]\nheartbeat_s = {after}\n")
+        process.send_signal(signal.SIGHUP)
+        said = until(
+            lambda: (told := json.loads(get(to, "/healthz")[2]))["heartbeat_age_seconds"] > stale_s and told,
+            "an age that would be late for the other pause",
+        )
+        assert said["status"] == "ok"
+        fed_at = (tmp_path / layout.DAEMON_LOCK).stat().st_mtime
+        until(lambda: (tmp_path / layout.DAEMON_LOCK).stat().st_mtime > fed_at, "the watchdog's food")
+        assert stop(process)[0] == 0
 
 
 def test_health_without_http(tmp_path: Path) -> None:

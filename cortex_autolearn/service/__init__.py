@@ -101,7 +101,11 @@ class Service:
             from cortex_autolearn.service.answers import Answers  # noqa: PLC0415
 
             answers = Answers(
-                self._app, life, self.tally, stale_s=noted["stale_after_s"], loop_lag_s=lambda: self._lag_s(_now())
+                self._app,
+                life,
+                self.tally,
+                stale_s=lambda: stale_after_s(life.beat_pause_s),
+                loop_lag_s=lambda: self._lag_s(_now()),
             )
             server = Server(answers.paths(), allowed_hosts=policy.allowed_hosts, on_error=self._failed)
             try:
@@ -123,7 +127,7 @@ class Service:
             began = _now()
             await asyncio.sleep(self._tick_s)
             self._note_lag(began)
-            is_fresh = life.is_stopping or life.beat_age_s() < stale_after_s(self._app.settings.daemon.heartbeat_s)
+            is_fresh = life.is_stopping or life.beat_age_s() < stale_after_s(life.beat_pause_s)
             if is_fresh:
                 self._systemd.alive()
                 self._touch()

@@ -50,6 +50,10 @@ class Life(Protocol):
     def beat_age_s(self) -> float:
         """Seconds since the last heartbeat, or since the start where none was yet."""
 
+    @property
+    def beat_pause_s(self) -> float:
+        """Seconds from the last heartbeat to the next."""
+
     def troubles(self) -> dict[str, str]:
         """Which of scheduler and watcher do not do their work, and why."""
 
@@ -61,12 +65,18 @@ class Answers:
         app: the application.
         life: the daemon.
         tally: the runs of this process.
-        stale_s: age from which on the heartbeat is not fresh.
+        stale_s: tells the age from which on the heartbeat is not fresh.
         loop_lag_s: tells how late the event loop was at most, of late.
     """
 
     def __init__(
-        self, app: App, life: Life, tally: RunTally, *, stale_s: float, loop_lag_s: Callable[[], float]
+        self,
+        app: App,
+        life: Life,
+        tally: RunTally,
+        *,
+        stale_s: Callable[[], float],
+        loop_lag_s: Callable[[], float],
     ) -> None:
         self._app, self._life, self._tally = app, life, tally
         self._stale_s, self._loop_lag_s = stale_s, loop_lag_s
@@ -82,7 +92,7 @@ class Answers:
     async def health(self) -> Answer:
         """Tell whether the loop's heartbeat is fresh; that this answers at all shows that the loop turns."""
         age_s = self._life.beat_age_s()
-        is_fresh = age_s < self._stale_s
+        is_fresh = age_s < self._stale_s()
         body = {"status": "ok" if is_fresh else "stale", "heartbeat_age_seconds": round(age_s, 3)}
         return _json(200 if is_fresh else 503, body)
 
