@@ -37,9 +37,11 @@ LABEL org.opencontainers.image.title="cortex-autolearn" \
       org.opencontainers.image.created="${CREATED}" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /opt/cortex-autolearn /opt/cortex-autolearn
-# All that is written lies in the volume; /tmp is written to by nothing of ours.
+# All that is written lies in the volume, also what SQLite sorts in a file: /tmp may be read-only. Without a folder for
+# that, whatever sorts more than a few MB (`status` of 40,000 tasks) fails with "disk I/O error". It goes with CORTEX_HOME.
 ENV PATH=/opt/cortex-autolearn/bin:/usr/local/bin:/usr/bin:/bin \
     CORTEX_HOME=/srv/cortex \
+    SQLITE_TMPDIR=/srv/cortex/llm-mesh/auto-learning \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     MALLOC_ARENA_MAX=2

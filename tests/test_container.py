@@ -27,6 +27,7 @@ USER = 10_001
 MEMORY_MB = 128
 CONFINED = (
     "--read-only",
+    "--read-only-tmpfs=false",  # as docker does: podman's own would have a /tmp to write to
     "--cap-drop=ALL",
     "--security-opt=no-new-privileges",
     "--network=none",
@@ -211,6 +212,15 @@ def test_it_works_confined(container: Container, root: Path) -> None:
     wanted = {f"{kind}{n}" for kind in "sb" for n in range(10)}
     until(lambda: collected(root) == wanted, lambda: container.logs()[-3_000:], 30.0)
     print("resident:", status["VmRSS"].strip())
+
+
+def test_sqlite_finds_room_to_sort(container: Container) -> None:
+    """What is too much for SQLite's memory is sorted in the volume: nothing else can be written to."""
+    until(container.healthy, "health", 60.0)
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000)"
+    ask = f"import sqlite3; sqlite3.connect(':memory:').execute('{numbers} SELECT hex(i) FROM n ORDER BY 1').fetchone()"
+    done = container.engine.podman("exec", container.name, "python3", "-c", ask)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_memory_limit_holds(container: Container) -> None:
