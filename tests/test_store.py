@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from support import NOW, Rooms, events, good, quick_folder
 
 from cortex_autolearn.adapters.store import Store
+from cortex_autolearn.adapters.store.metering import last_successes
 from cortex_autolearn.adapters.store.refining import Ascending, any_of_cortex
 from cortex_autolearn.adapters.store.running import OUTRANKED
 from cortex_autolearn.adapters.tree import Tree
 from cortex_autolearn.model import layout
+from cortex_autolearn.model.runs import Run
 from cortex_autolearn.ports import BoundaryError, OutputDamagedError
 from cortex_autolearn.testing import FakeClock
 
@@ -633,6 +635,33 @@ def test_a_key_of_any_length_and_content_is_bound_whole(root: Path) -> None:
         assert set(reading.standing(["a\0b", "none"])) == {"a\0b"}
         assert reading.standing([]) == {}
     rooms.close()
+
+
+class TestRuns:
+    def test_the_last_that_went_well_is_kept(self, store: Store) -> None:
+        """However often a job has failed since: when it last ended well is told for ever, as an alert asks for it."""
+        with store.write() as transaction:
+            for number in range(1_100):
+                run = Run(f"run-{number:04}", "rollout", "heartbeat", None, number, None, None, {})
+                transaction.begin_run(run)
+                transaction.end_run(run.run_id, "ok" if number < 2 else "failed", number)
+        with store.read() as reading:
+            assert last_successes(reading.connection) == {"rollout": 1}
+            assert reading.last_success_us(["rollout"]) == 1
+            assert reading.connection.execute("SELECT count(*) FROM runs").fetchone()[0] < 1_010
+
+    def test_no_more_of_runs_and_slots_than_are_looked_at(self, store: Store) -> None:
+        """A schedule of years leaves as much behind as one of weeks, and the newest slots stay done."""
+        with store.write() as transaction:
+            for number in range(1_100):
+                run = Run(f"run-{number:04}", "collection", "schedule", f"2025-{number:04}", number, None, None, {})
+                transaction.begin_run(run)
+                transaction.end_run(run.run_id, "ok", number)
+        with store.read() as reading:
+            for table in ("runs", "slots"):
+                assert reading.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] == 1_001
+            assert reading.slot_done("collection", "2025-1099")
+            assert not reading.slot_done("collection", "2025-0000")
 
 
 class TestQuestions:

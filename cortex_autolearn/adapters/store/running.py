@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _COLUMNS: Final = "run_id, job, trigger, slot, started_us, ended_us, result, counts"
 _KEPT_RUNS: Final = 1_000
+_KEPT_SLOTS: Final = 1_000
 _TOTALS: Final = (
     "SELECT count(*), coalesce(sum(final), 0), coalesce(sum(status = 'completed'), 0), "
     "coalesce(sum(status = 'completed' AND quality IS NOT NULL), 0) FROM tasks"
@@ -63,10 +64,18 @@ class RunningTables:
             "SELECT started_us FROM runs WHERE job = ? ORDER BY started_us DESC LIMIT 1 OFFSET ?", (job, _KEPT_RUNS)
         ).fetchone()
         if oldest_kept is not None:
+            # The last that went well stays, however many have failed since: that is what an alert asks for.
             self.connection.execute(
-                "DELETE FROM runs WHERE job = ? AND started_us < ? AND ended_us IS NOT NULL AND slot IS NULL",
-                (job, oldest_kept[0]),
+                "DELETE FROM runs WHERE job = :job AND started_us < :oldest AND ended_us IS NOT NULL "
+                "AND run_id IS NOT (SELECT run_id FROM runs WHERE job = :job AND result = 'ok' "
+                "ORDER BY started_us DESC LIMIT 1)",
+                {"job": job, "oldest": oldest_kept[0]},
             )
+        self.connection.execute(
+            "DELETE FROM slots WHERE job = :job AND slot < "
+            "(SELECT slot FROM slots WHERE job = :job ORDER BY slot DESC LIMIT 1 OFFSET :kept)",
+            {"job": job, "kept": _KEPT_SLOTS},
+        )
 
     def unfinished_runs(self, job: str) -> list[Run]:
         """Return runs of a job that never ended: their process was killed, or is still at it."""
