@@ -25,6 +25,10 @@ from cortex_autolearn.adapters.systemd import Notifier
 from cortex_autolearn.model import layout
 from cortex_autolearn.service import numbers, stale_after_s
 
+from cortex_autolearn.ports import BoundaryError
+from cortex_autolearn.service import numbers
+from cortex_autolearn.wiring import build
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -125,6 +129,21 @@ def test_a_test_of_two_models_has_its_place() -> None:
     assert f"cortex_autolearn_ab_test_tasks{{{labels}}} 10.0" in text
     assert 'measure="quality"' in text
     assert text.count("ab_test_quality_score{") == 1
+
+
+def test_a_look_that_fails_loses_no_event(tmp_path: Path) -> None:
+    """Events and decisions are counted once, also where a look at something else failed in between."""
+    ledger = numbers.Ledger()
+    with closing(build(tmp_path, environ={}, init=True)) as app:
+        with app.store.write() as transaction:
+            transaction.event("auto_rollback")
+            transaction.connection.execute("ALTER TABLE models RENAME TO away")
+        with pytest.raises(BoundaryError):
+            ledger.read(app)
+        with app.store.write() as transaction:
+            transaction.connection.execute("ALTER TABLE away RENAME TO models")
+        assert ledger.read(app).events == {"auto_rollback": 1}
+        assert ledger.read(app).events == {"auto_rollback": 1}
 
 
 def test_a_sample_must_be_declared() -> None:

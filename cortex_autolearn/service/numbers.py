@@ -177,10 +177,10 @@ class Ledger:
         with app.store.read() as reading:
             successes = metering.last_successes(reading.connection)
             new, self._counted = metering.event_counts(reading.connection, self._counted)
+            self._events.update(new)  # now: were what follows to fail, the next look would not meet them again
             trainings: Counter[str] = Counter(training.state or "intended" for training in reading.trainings())
             models = len(reading.models())
             tests = running_tests(reading, instants.to_us(app.clock.now()))
-        self._events.update(new)
         return Stored(successes, dict(self._events), dict(trainings), models, tests)
 
 
