@@ -18,8 +18,9 @@ import msgspec
 
 from cortex_autolearn import __version__, settings, wiring
 from cortex_autolearn.adapters import files, lock, observe
+from cortex_autolearn.adapters.threads import in_thread
 from cortex_autolearn.jobs import WAITS
-from cortex_autolearn.lanes import Lanes, Request, in_thread
+from cortex_autolearn.lanes import Lanes, Request
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.schedule import ClockWatch, Job, RealTime, Scheduler, Slot, TimeMap, due

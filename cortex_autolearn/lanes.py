@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cortex_autolearn.adapters.threads import in_thread
 from cortex_autolearn.jobs import WAITS
 from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.runner import JOBS, LOCKS
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from cortex_autolearn.runner import Result
     from cortex_autolearn.wiring import App
-
-T = TypeVar("T")
 
 _COVERS: Final = {"medallion": "silver"}
 """A job that does all that another one of its lane does."""
@@ -200,37 +198,6 @@ class Lanes:
                 if not reading.slot_done(request.job, request.slot):
                     return True
         return request.if_waiting and WAITS[request.job](self._app.rooms)
-
-
-async def in_thread(call: Callable[[], T], name: str) -> T:
-    """Run ``call`` in a thread of its own and return what it returns.
-
-    Not in the loop's executor, whose threads are waited for when the process ends: what hangs in a dead network file
-    system must not keep a daemon from leaving. When this is cancelled, the thread goes on by itself.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is None:
-            done.set_result(result)  # type: ignore[arg-type]  # it is a T where there is no error
-        else:
-            done.set_exception(error)
-
-    def work() -> None:
-        result: T | None = None
-        error: BaseException | None = None
-        try:
-            result = call()
-        except BaseException as raised:  # noqa: BLE001 -- handed on to whoever waits
-            error = raised
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=work, name=name, daemon=True).start()
-    return await done
 
 
 def _merged(waiting: Request, request: Request) -> Request:

@@ -17,12 +17,14 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 from watchfiles import awatch
 
+from cortex_autolearn.adapters.threads import in_thread
 from cortex_autolearn.ports import BoundaryError
 
 MAX_PATHS: Final = 1000
@@ -119,7 +121,7 @@ class Watcher:
         stopping.add_done_callback(lambda _: self._tell())
         try:
             while not stop.is_set():
-                reason = self._reason_to_poll()
+                reason = await in_thread(self._reason_to_poll, "mounts")
                 if reason is None:
                     try:
                         await self._follow(stop)
@@ -230,7 +232,7 @@ class Watcher:
                         await self._news.wait()
 
     async def _report(self, indexes: Collection[int]) -> None:
-        changed = await asyncio.to_thread(self._look, indexes) if indexes else {}
+        changed = await in_thread(partial(self._look, indexes), "look") if indexes else {}
         for wakes, paths in changed.items():
             self._on_change(wakes, paths)
 

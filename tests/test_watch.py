@@ -529,6 +529,34 @@ def test_an_unreadable_folder_is_logged_once_and_not_taken_for_empty(tmp_path: P
     asyncio.run(main())
 
 
+def test_a_look_that_hangs_keeps_no_process(tmp_path: Path) -> None:
+    """A folder that does not answer, as in a dead file system, leaves its thread behind, and the process ends."""
+    (tmp_path / "loop").symlink_to("loop")  # cannot be listed; to tell so is what hangs here
+    code = """
+import asyncio, sys, threading
+from pathlib import Path
+from cortex_autolearn.watch import Watched, Watcher
+
+hangs = threading.Event()
+
+def log(event, **keys):
+    if event == "watch_folder_unreadable":
+        hangs.set()
+        threading.Event().wait()
+
+async def main():
+    watcher = Watcher([Watched(Path(sys.argv[1]), ".jsonl", "collect")], on_change=print, polling="always", log=log)
+    running = asyncio.create_task(watcher.run(asyncio.Event()))
+    while not hangs.is_set():
+        await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait([running])
+
+asyncio.run(main())
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "loop")], check=True, timeout=PATIENCE_S)
+
+
 def test_sweeps_and_events_from_many_threads_report_each_change_once(tmp_path: Path) -> None:
     """A sweep in another thread and the watcher never both report, or both miss, one change."""
 

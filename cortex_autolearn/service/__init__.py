@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cortex_autolearn.adapters import files
 from cortex_autolearn.adapters.systemd import Notifier
-from cortex_autolearn.lanes import in_thread
+from cortex_autolearn.adapters.threads import in_thread
 from cortex_autolearn.model import layout
 from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.service.tally import RunTally

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from cortex_autolearn.lanes import in_thread
+from cortex_autolearn.adapters.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
