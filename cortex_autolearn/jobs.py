@@ -269,7 +269,8 @@ def _scoring_waits(rooms: Rooms) -> bool:
         if reading.has_unchosen():
             return True
         last = reading.last_run("scoring")
-        begun_us = 0 if last is None else last.started_us
+        # A run ahead of now is of a clock that was set back, and says nothing.
+        begun_us = 0 if last is None or last.started_us > now_us else last.started_us
         is_due = now_us - begun_us >= rooms.settings.judge.poll_s * instants.SECOND_US
         # Who was busy is asked again once: what waits after that waits for a budget, or for its next time.
         return is_due and (bool(reading.open_batches()) or reading.was_busy_until(begun_us, now_us))

@@ -142,6 +142,22 @@ class TestDowntime:
         one.rollout.run(one.handle)
         assert trial(one, task_id).closed
 
+    def test_windows_do_not_close_by_a_run_of_a_clock_that_was_set_back(self, one: Town) -> None:
+        """What ran while the clock was a day ahead has not read what came since it is right again."""
+        record = {"task_id": of_arm("b"), "master": MASTER, "created_at": instants.to_text(one.clock.now())}
+        one.rooms.put("slow.jsonl", record | {"status": "running"})
+        one.run()
+        one.good_run("silver")
+        known_us = one.now_us - 1
+        one.clock.advance(86_400)
+        one.good_run("silver")
+        one.clock.step(-86_400)
+        one.clock.advance(one.policy.maturation_s + 10)
+        one.rooms.put("slow.jsonl", record | {"status": "completed"})
+        assert one.rooms.medallion.taken_in_us() == known_us
+        one.rollout.run(one.handle)
+        assert not trial(one, record["task_id"]).closed
+
     def test_days_end_no_watch_before_what_came_in_them_is_read(self, one: Town) -> None:
         """A promoted model that fails while nobody looks is not settled by the first record that is read."""
         one.rollout.promote(MASTER, **ME)

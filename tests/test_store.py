@@ -647,7 +647,7 @@ class TestRuns:
                 transaction.end_run(run.run_id, "ok" if number < 2 else "failed", number)
         with store.read() as reading:
             assert last_successes(reading.connection) == {"rollout": 1}
-            assert reading.last_success_us(["rollout"]) == 1
+            assert reading.last_success_us(["rollout"], 1_100) == 1
             assert reading.connection.execute("SELECT count(*) FROM runs").fetchone()[0] < 1_010
 
     def test_no_more_of_runs_and_slots_than_are_looked_at(self, store: Store) -> None:

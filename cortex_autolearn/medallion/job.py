@@ -72,7 +72,7 @@ class Medallion:
 
     def taken_in_us(self) -> int:
         """Return the instant up to which what the fleet wrote is known here: now, while nothing waits to be read."""
-        now_us = instants.to_us(self._clock.now())
+        known_us = now_us = instants.to_us(self._clock.now())
         for follower, jobs in ((self._bronze, ("silver", "medallion")), (self._foreign, ("collection",))):
             try:
                 is_behind = follower.has_unread()
@@ -80,8 +80,8 @@ class Medallion:
                 is_behind = True  # the job that reads it tells of it
             if is_behind:
                 with self._store.read() as reading:
-                    now_us = min(now_us, reading.last_success_us(jobs) or 0)
-        return now_us
+                    known_us = min(known_us, reading.last_success_us(jobs, now_us) or 0)
+        return known_us
 
     def rebuild(self, run: RunHandle) -> Counts:
         """Read bronze from its beginning again and replace silver and quarantine; gold follows with the next step.

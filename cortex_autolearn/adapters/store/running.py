@@ -92,10 +92,15 @@ class RunningTables:
         ).fetchone()
         return None if row is None else _run(row)
 
-    def last_success_us(self, jobs: Sequence[str]) -> int | None:
-        """Return when the newest run of one of these jobs that went well began."""
+    def last_success_us(self, jobs: Sequence[str], until_us: int) -> int | None:
+        """Return when the newest run of one of these jobs that went well began, of those until an instant.
+
+        With now, what ran while the clock stood ahead, and was set back since, is none of them.
+        """
+        names = ",".join("?" * len(jobs))
         row = self.connection.execute(
-            f"SELECT max(started_us) FROM runs WHERE job IN ({','.join('?' * len(jobs))}) AND result = 'ok'", jobs
+            f"SELECT max(started_us) FROM runs WHERE job IN ({names}) AND started_us <= ? AND result = 'ok'",
+            (*jobs, until_us),
         ).fetchone()
         found: int | None = row[0]
         return found
