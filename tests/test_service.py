@@ -23,10 +23,8 @@ from cortex_autolearn.adapters import lock
 from cortex_autolearn.adapters.metrics import Family, Sample, render
 from cortex_autolearn.adapters.systemd import Notifier
 from cortex_autolearn.model import layout
-from cortex_autolearn.service import numbers, stale_after_s
-
 from cortex_autolearn.ports import BoundaryError
-from cortex_autolearn.service import numbers
+from cortex_autolearn.service import numbers, stale_after_s
 from cortex_autolearn.wiring import build
 
 if TYPE_CHECKING:
@@ -88,6 +86,7 @@ def test_a_daemon_is_asked(tmp_path: Path) -> None:
         )
         assert found["cortex_autolearn_job_next_run_timestamp_seconds", (("job", "medallion"),)] > time.time()
         assert found["cortex_autolearn_silver_lag_bytes", ()] == 0
+        assert found["cortex_autolearn_state_readable", ()] == 1
         assert found["cortex_autolearn_log_lines_dropped_total", (("cause", "queue_full"),)] == 0
         assert found["cortex_autolearn_events_total", (("event", "daemon_started"),)] == 1
         assert found["process_resident_memory_bytes", ()] > 1e6
@@ -233,6 +232,30 @@ def test_not_ready_says_why(tmp_path: Path) -> None:
         folder.unlink()
         folder.with_name("away").rename(folder)
         until(lambda: get(to, "/readyz")[0] == 200, "readiness")
+
+
+def test_numbers_of_a_tree_that_cannot_be_read(tmp_path: Path) -> None:
+    """Where runs fail for what keeps the numbers from being read, too, those of the process are told nevertheless."""
+    failed = "cortex_autolearn_job_runs_total", (("job", "silver"), ("result", "failed"))
+    folder = tmp_path / layout.BRONZE
+    folder.mkdir(parents=True)
+    (folder / "a.jsonl").write_bytes(line(good("t")))
+    with daemon(tmp_path) as process:
+        until(lambda: metrics_of(tmp_path)["cortex_autolearn_tasks", (("state", "final"),)] == 1, "the first task")
+        folder.rename(folder.with_name("away"))
+        folder.write_bytes(b"")
+        until(lambda: metrics_of(tmp_path)[failed] > 0, "the failure")
+        until(lambda: metrics_of(tmp_path)["cortex_autolearn_state_readable", ()] == 0, "a new look")
+        found = metrics_of(tmp_path)
+        assert ("cortex_autolearn_silver_lag_seconds", ()) not in found
+        assert ("cortex_autolearn_job_last_success_timestamp_seconds", (("job", "collection"),)) in found
+        folder.unlink()
+        folder.with_name("away").rename(folder)
+        until(lambda: metrics_of(tmp_path)["cortex_autolearn_state_readable", ()] == 1, "all numbers")
+        code, log = stop(process)
+    assert code == 0
+    told = next(json.loads(one) for one in log.splitlines() if '"http_failed"' in one)
+    assert (told["path"], told["subject"]) == ("/metrics", str(folder))
 
 
 def test_public_without_leave_is_refused(tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ class Service:
                 self.tally,
                 stale_s=lambda: stale_after_s(life.beat_pause_s),
                 loop_lag_s=lambda: self._lag_s(_now()),
+                on_error=self._failed,
             )
             server = Server(answers.paths(), allowed_hosts=policy.allowed_hosts, on_error=self._failed)
             try:

@@ -6,9 +6,10 @@ numbers for Prometheus. ``/status``: what ``status --json`` prints. All are look
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import orjson
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from cortex_autolearn.service.tally import RunTally
     from cortex_autolearn.status import Status
     from cortex_autolearn.wiring import App
+
+T = TypeVar("T")
 
 _PROBE_BYTES: Final = 4_096
 _INDENTED: Final = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
@@ -67,9 +70,10 @@ class Answers:
         tally: the runs of this process.
         stale_s: tells the age from which on the heartbeat is not fresh.
         loop_lag_s: tells how late the event loop was at most, of late.
+        on_error: called with the path and what a part of its answer failed of.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options, by keyword only
         self,
         app: App,
         life: Life,
@@ -77,9 +81,10 @@ class Answers:
         *,
         stale_s: Callable[[], float],
         loop_lag_s: Callable[[], float],
+        on_error: Callable[[str, Exception], None],
     ) -> None:
         self._app, self._life, self._tally = app, life, tally
-        self._stale_s, self._loop_lag_s = stale_s, loop_lag_s
+        self._stale_s, self._loop_lag_s, self._on_error = stale_s, loop_lag_s, on_error
         self._ledger = numbers.Ledger()
         self._status = Shared(lambda: status.gather(app), "status")
         self._stored = Shared(lambda: self._ledger.read(app), "metrics")
@@ -111,9 +116,9 @@ class Answers:
         return _json(503 if troubles else 200, {"status": "not ready" if troubles else "ok", "checks": checks})
 
     async def metrics(self) -> Answer:
-        """Tell all numbers."""
-        found = await self._status.get()
-        stored = await self._stored.get()
+        """Tell all numbers; where the state or the tree cannot be read, those of the process: runs fail there, too."""
+        status_seen, stored_seen = self._seen(self._status), self._seen(self._stored)
+        found, stored = await asyncio.gather(status_seen, stored_seen)
         life = self._life
         moment = numbers.Moment(life.running, life.misfires, self._loop_lag_s(), life.beat_age_s())
         text, kind = self._rendered(moment, found, stored)
@@ -124,7 +129,17 @@ class Answers:
         found = await self._status.get()
         return Answer(200, masked(orjson.dumps(found.as_dict(), option=_INDENTED).decode()).encode())
 
-    def _rendered(self, moment: Moment, found: Status, stored: Stored) -> tuple[bytes, str]:
+    async def _seen(self, look: Shared[T]) -> T | None:
+        """Return what a look shows; nothing where it fails, which is told, or takes too long."""
+        try:
+            return await look.get()
+        except TimeoutError:
+            return None
+        except Exception as error:  # noqa: BLE001 - whatever the state, the disk or a bug of ours raised
+            self._on_error("/metrics", error)
+            return None
+
+    def _rendered(self, moment: Moment, found: Status | None, stored: Stored | None) -> tuple[bytes, str]:
         samples = [*numbers.of_process(self._app, self._tally, moment), *numbers.of_state(found, stored)]
         return metrics.render(numbers.FAMILIES, samples)
 

@@ -85,6 +85,7 @@ DISK_FREE: Final = Family("disk_free_bytes", "gauge", "Bytes free where the stat
 LOG_LOST: Final = Family("log_lines_dropped", "counter", "Log lines that were lost, by cause.", ("cause",))
 LOOP_LAG: Final = Family("loop_lag_seconds", "gauge", "How late the event loop was at most, in the last minute.")
 BEAT: Final = Family("heartbeat_age_seconds", "gauge", "How long ago the heartbeat was.")
+READABLE: Final = Family("state_readable", "gauge", "Whether state and tree could be read; else theirs are missing.")
 
 FAMILIES: Final = (
     BUILD,
@@ -121,6 +122,7 @@ FAMILIES: Final = (
     LOG_LOST,
     LOOP_LAG,
     BEAT,
+    READABLE,
 )
 """All of them, in the order in which they are told; each is there from the first look on, be it without a sample."""
 
@@ -221,10 +223,18 @@ def of_process(app: App, tally: RunTally, moment: Moment) -> Iterator[Sample]:
     yield Sample(BEAT, (), moment.beat_age_s)
 
 
-def of_state(status: Status, stored: Stored) -> Iterator[Sample]:
-    """Yield what the state and the tree tell."""
-    for job, ended_us in stored.successes_us.items():
-        yield Sample(LAST_SUCCESS, (job,), ended_us / SECOND_US)
+def of_state(status: Status | None, stored: Stored | None) -> Iterator[Sample]:
+    """Yield what the state and the tree tell; of what could not be looked at nothing."""
+    yield Sample(READABLE, (), int(status is not None and stored is not None))
+    if stored is not None:
+        for job, ended_us in stored.successes_us.items():
+            yield Sample(LAST_SUCCESS, (job,), ended_us / SECOND_US)
+        yield from _of_learning(stored)
+    if status is not None:
+        yield from _of_status(status)
+
+
+def _of_status(status: Status) -> Iterator[Sample]:
     for planned in status.schedule:
         yield Sample(NEXT_RUN, (planned.job,), planned.next_at.timestamp())
     yield Sample(LAG_SECONDS, (), status.lag.seconds)
@@ -238,7 +248,6 @@ def of_state(status: Status, stored: Stored) -> Iterator[Sample]:
         yield Sample(QUARANTINED, (reason,), count)
     yield from _of_examples(status)
     yield from _of_judge(status)
-    yield from _of_learning(stored)
     for part, size in status.disk.items():
         if part == "free_bytes":
             yield Sample(DISK_FREE, (), size)
