@@ -987,6 +987,15 @@ def test_a_number_beyond_all_numbers_is_no_stop(rooms: Rooms, field: str) -> Non
     assert rooms.everything()[0]["silver"] == 2
 
 
+@pytest.mark.parametrize("field", ["result", "error", "input", "created_at"])
+def test_a_value_that_nests_deeply_is_no_stop(rooms: Rooms, field: str) -> None:
+    """Whatever depth of a record is read as JSON, one record of it does not keep the others from being read."""
+    deep = b'{"a":' * 700 + b"null" + b"}" * 700
+    rooms.put("tasks.jsonl", b'{"task_id":"x","%b":%b}\n' % (field.encode(), deep), good("y"))
+    assert rooms.everything()[0]["silver"] == 2
+    assert rooms.quarantine() == []
+
+
 def test_a_removed_quarantine_file_stops_nothing(root: Path, rooms: Rooms) -> None:
     """What it held comes back with a rebuild; what is quarantined from now on is kept as always."""
     rooms.put("tasks.jsonl", b"first\n")

@@ -21,6 +21,8 @@ Fields = dict[str, msgspec.Raw]
 _decode: Final = msgspec.json.Decoder().decode
 _decode_fields: Final = msgspec.json.Decoder(Fields).decode
 _EMPTY: Final = frozenset((b"null", b'""', b"[]", b"{}"))
+_EMPTY_OBJECT: Final = re.compile(rb'(?:[{},\s]|"[^"\\]*+(?:\\.[^"\\]*+)*+"\s*+:|null|""|\[\s*+\])*+')
+"""Of valid JSON: an object whose values are null, empty text, empty lists and objects of such."""
 _KEY: Final = re.compile(r'[\s,{]*("(?:[^"\\]|\\.)*")\s*:\s*', re.DOTALL)
 _MAX_DIGITS: Final = 400
 _QUOTE: Final = 0x22
@@ -48,9 +50,8 @@ def is_empty(raw: bytes) -> bool:
         return True
     if raw[0] == _OPEN_LIST:
         return not raw[1:-1].strip()
-    if raw[0] == _OPEN_OBJECT:
-        return all(is_empty(bytes(value)) for value in _decode_fields(raw).values())
-    return False
+    # Neither decoded nor descended into: a record nests as deeply as its writer likes.
+    return raw[0] == _OPEN_OBJECT and _EMPTY_OBJECT.fullmatch(raw) is not None
 
 
 def value_at(place: Place, fields: Fields) -> bytes | None:
