@@ -411,12 +411,22 @@ def test_nothing_is_lost_while_silver_is_away(root: Path, rooms: Rooms) -> None:
     assert {one["task_id"] for one in objects(root / layout.OUTCOMES)} == {"a", "b"}
 
 
-def test_damage_that_leaves_the_length_is_mended(rooms: Rooms) -> None:
+@pytest.mark.parametrize(
+    ("written", "damaged"),
+    [
+        (b'"canonical":{"task_id":"a"', b'"canonical":{"task_id":"z"'),
+        (b'"canonical":{"task_id":"a"', b'"canonical":{"task_id":"\xe1"'),
+        (b'"task_type":"scan"', b'"\xf4ask_type":"scan"'),
+        (b"Two weak spots", b"\xd4wo weak spots"),
+        (b'"output_field"', b'"outpud_field"'),
+    ],
+)
+def test_damage_that_leaves_the_length_is_mended(rooms: Rooms, written: bytes, damaged: bytes) -> None:
     """One changed byte in a silver line stops the collector once; the line is made again from its record."""
     rooms.put("tasks.jsonl", good("a"), good("b"))
     rooms.follow()
     (path,) = rooms.silver.glob("*.jsonl")
-    path.write_bytes(path.read_bytes().replace(b'"canonical":{"task_id":"a"', b'"canonical":{"task_id":"z"', 1))
+    path.write_bytes(path.read_bytes().replace(written, damaged, 1))
     with pytest.raises(OutputDamagedError) as raised:
         rooms.collect()
     rooms.medallion.mend(raised.value.relative)
@@ -428,6 +438,16 @@ def test_bytes_that_are_no_text_are_no_outcome() -> None:
     broken = b'{"task_id":"caf\xe9","input":"a"}\n'
     assert not is_line_of(broken, "caf\xe9")
     assert not same_outcome(broken, broken)
+
+
+def test_an_outcome_that_is_damaged_is_made_again(rooms: Rooms) -> None:
+    """A byte that is no UTF-8 any more, in a line of the set, stops no later record of its task."""
+    rooms.put("tasks.jsonl", good("a"))
+    rooms.everything()
+    (path,) = rooms.outcomes.glob("*/*.jsonl")
+    path.write_bytes(path.read_bytes().replace(b"Two weak spots", b"\xd4wo weak spots", 1))
+    assert rooms.collect(everything=True)["already_collected"] == 1
+    assert objects(rooms.outcomes)[0]["output"] == good()["output"]
 
 
 def test_an_outcome_that_is_written_again_keeps_its_time(root: Path, rooms: Rooms) -> None:

@@ -1009,6 +1009,19 @@ def test_a_removed_quarantine_file_stops_nothing(root: Path, rooms: Rooms) -> No
     assert sorted(one["text"] for one in rooms.quarantine()) == ["first", "second"]
 
 
+@pytest.mark.parametrize("damage", [b'"text":"\xe1"', b'"text_base64":"removed"'])
+def test_a_quarantine_file_that_was_edited_stops_nothing(root: Path, rooms: Rooms, damage: bytes) -> None:
+    """A line that is not as we write them goes; the others stay, and so does the run."""
+    rooms.put("tasks.jsonl", b"a secret that is not to be kept\n", b"other\n")
+    rooms.everything()
+    (path,) = (root / layout.QUARANTINE).iterdir()
+    path.write_bytes(path.read_bytes().replace(b'"text":"a secret that is not to be kept"', damage))
+    rooms.everything()
+    assert [one["text"] for one in rooms.quarantine()] == ["other"]
+    rooms.medallion.rebuild(Handle())
+    assert len(rooms.quarantine()) == 2
+
+
 def test_other_garbage_at_the_same_place_is_quarantined(rooms: Rooms) -> None:
     """A file that was replaced brings new content, though its place and length are those of the old."""
     path = rooms.put("tasks.jsonl", b"garbage one\n")

@@ -44,11 +44,11 @@ _decode_paths = msgspec.json.Decoder(_Paths).decode
 def texts_of(silver: bytes) -> Texts | None:
     """Take one of our silver lines apart; None when it is none."""
     try:
+        silver.decode()  # what passes through as it was written is not looked at again
         fields = _decode_fields(silver)
-        canonical = bytes(fields["canonical"])
-    except (msgspec.DecodeError, KeyError):
+        return texts(bytes(fields["canonical"]), fields)
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
         return None
-    return texts(canonical, fields)
 
 
 def texts(canonical: bytes, fields: rawjson.Fields) -> Texts:
@@ -141,6 +141,7 @@ def is_line_of(line: bytes, task_id: str) -> bool:
     if not line.endswith(b"}\n"):
         return False
     try:
+        line.decode()
         return bool(_decode(_decode_fields(line)["task_id"]) == task_id)
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
         return False

@@ -60,8 +60,9 @@ class Silver:
     def _foreign_texts(self, row: Line) -> outcome.Texts | None:
         raw = self._read(row.source_path, row.position, row.length)
         try:
+            raw.decode()
             fields = _decode_fields(raw)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return None
         task = self._readers.of(row.source_path).read(raw, fields)
         return None if isinstance(task, Rejected) else outcome.texts(msgspec.json.encode(task.canonical), fields)

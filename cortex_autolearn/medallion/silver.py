@@ -111,14 +111,10 @@ class _Plan:
         return b"".join(b',"%b":%b' % (name.encode(), _encode(value)) for name, value in lacking)
 
 
-class _CanonicalIdentity(msgspec.Struct):
-    task_id: str
-
-
 class _Identity(msgspec.Struct):
     """What tells whose a silver line is."""
 
-    canonical: _CanonicalIdentity
+    canonical: Canonical
 
 
 class Quarantined(NamedTuple):
@@ -302,8 +298,9 @@ def is_line_of(line: bytes, task_id: str) -> bool:
     if not line.endswith(b"}\n"):
         return False
     try:
+        line.decode()  # what is not asked for is passed over, whether it is text or not
         return _decode_identity(line).canonical.task_id == task_id
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return False
 
 
@@ -311,11 +308,11 @@ def quarantined(line: bytes) -> Quarantined | None:
     """Take a quarantine line apart; None when it is not one that we wrote."""
     try:
         found = _decode_quarantined(line)
-    except msgspec.DecodeError:
+        text = None if found.text is None else found.text.encode()
+        if found.text_base64 is not None:
+            text = base64.b64decode(found.text_base64)
+    except (msgspec.DecodeError, ValueError):  # no UTF-8, or no base64
         return None
-    text = None if found.text is None else found.text.encode()
-    if found.text_base64 is not None:
-        text = base64.b64decode(found.text_base64)
     return Quarantined(found.file, found.offset, found.length, text)
 
 

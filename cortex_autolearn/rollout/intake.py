@@ -126,7 +126,7 @@ class Silver:
             return _Facts(row.task_id)
         try:
             found = _decode_line(self._read(path, row.position, row.length)).canonical
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             found = _Facts("")
         if found.task_id != row.task_id:
             raise OutputDamagedError(path, row.position + row.length, self._files.size(path))
@@ -136,7 +136,7 @@ class Silver:
         raw = self._read(row.path, row.position, row.length)
         try:
             task = self._readers.of(row.path).read(raw, _decode_fields(raw))
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return _Facts(row.task_id)
         if isinstance(task, Rejected) or task.canonical.task_id != row.task_id:
             return _Facts(row.task_id)
