@@ -1022,6 +1022,22 @@ def test_a_quarantine_file_that_was_edited_stops_nothing(root: Path, rooms: Room
     assert len(rooms.quarantine()) == 2
 
 
+def test_a_rebuild_quarantines_nothing_twice(root: Path) -> None:
+    """A record over the limit is kept by its position alone; and a file may come back after a rebuild without it."""
+    with Rooms(root, max_record_bytes=4_096) as rooms:
+        rooms.put("large.jsonl", good("large", output="x" * 5_000), good("small"))
+        path = rooms.put("away.jsonl", b"not JSON at all\n")
+        rooms.everything()
+        content = path.read_bytes()
+        path.unlink()
+        rooms.medallion.rebuild(Handle())
+        path.write_bytes(content)
+        for _ in range(2):
+            rooms.everything()
+            rooms.medallion.rebuild(Handle())
+        assert sorted(one["reason"] for one in rooms.quarantine()) == ["not JSON", "over 4096 bytes"]
+
+
 def test_other_garbage_at_the_same_place_is_quarantined(rooms: Rooms) -> None:
     """A file that was replaced brings new content, though its place and length are those of the old."""
     path = rooms.put("tasks.jsonl", b"garbage one\n")

@@ -19,6 +19,7 @@ from cortex_autolearn.medallion.follow import Counts, Follower
 from cortex_autolearn.medallion.lines import Lines
 from cortex_autolearn.medallion.settle import Adopting, Refining
 from cortex_autolearn.model import instants, layout
+from cortex_autolearn.model.quarantine import content_digest
 from cortex_autolearn.ports import BoundaryError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Medallion:
                 self._compact_day(transaction, layout.day_of_file(path))
             for path in transaction.outputs(layout.QUARANTINE):
                 with Lines(self._files, path) as lines:
-                    transaction.stage(path, filter(self._is_unrepeatable, lines))
+                    transaction.stage(path, self._kept(transaction, lines))
         return self.follow(run)
 
     def _unrepeatable(self, transaction: RefiningTransaction) -> set[int]:
@@ -119,11 +120,17 @@ class Medallion:
                 )
         return kept
 
-    def _is_unrepeatable(self, line: bytes) -> bool:
-        """Tell whether what a quarantine line keeps does not stand in its file any more."""
-        found = silver.quarantined(line)
-        if found is None:
-            return False
+    def _kept(self, transaction: RefiningTransaction, lines: Lines) -> Iterator[bytes]:
+        """Yield the quarantine lines that a rebuild keeps, and note them: what is read again is not kept twice."""
+        for line in lines:
+            found = silver.quarantined(line)
+            if found is not None and self._is_unrepeatable(found):
+                digest = content_digest(found.text)
+                transaction.note_quarantined(found.path, found.offset, found.length, found.reason, digest)
+                yield line
+
+    def _is_unrepeatable(self, found: silver.Quarantined) -> bool:
+        """Tell whether what a quarantine line keeps does not stand in its file any more, or may not."""
         if not found.path.startswith(f"{layout.BRONZE}/"):
             return True  # another room's, which does not read it again
         try:

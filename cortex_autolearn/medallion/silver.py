@@ -118,8 +118,9 @@ class _Identity(msgspec.Struct):
 
 
 class Quarantined(NamedTuple):
-    """What a quarantine line keeps, and from where."""
+    """What a quarantine line keeps, why, and from where."""
 
+    reason: str
     path: str
     offset: int
     length: int
@@ -127,6 +128,7 @@ class Quarantined(NamedTuple):
 
 
 class _Quarantined(msgspec.Struct):
+    reason: str
     file: str
     offset: int
     length: int
@@ -313,7 +315,7 @@ def quarantined(line: bytes) -> Quarantined | None:
             text = base64.b64decode(found.text_base64)
     except (msgspec.DecodeError, ValueError):  # no UTF-8, or no base64
         return None
-    return Quarantined(found.file, found.offset, found.length, text)
+    return Quarantined(found.reason, found.file, found.offset, found.length, text)
 
 
 def _one_line(raw: bytes) -> bytes:
