@@ -182,6 +182,15 @@ class TestWhatIsDue:
         names = sorted(path.name for path in (rooms.root / layout.REPORTS).iterdir())
         assert names == ["security-master-20251126.json", "testing-master-20251127.json"]
 
+    @pytest.mark.parametrize("first", ["ours", "theirs"])
+    def test_a_task_that_the_other_origin_takes_leaves_its_day(self, rooms: Rooms, first: str) -> None:
+        """Done once more on another day, and told of only in Cortex's silver or only in bronze: it counts there alone."""
+        places = [("a.jsonl", layout.BRONZE), ("cortex.jsonl", layout.SILVER)]
+        for day, (name, folder) in zip((26, 27), places if first == "ours" else reversed(places), strict=True):
+            rooms.put(name, good("t", completed_at=f"2025-11-{day}T10:00:00Z"), folder=folder)
+            rooms.everything()
+        assert [rooms.analytics(day)["summary"]["total_tasks"] for day in (20251126, 20251127)] == [0, 1]
+
     def test_reports_of_others_stay(self, rooms: Rooms) -> None:
         """Only what we wrote ourselves is taken away: not Cortex's own, whatever it looks like, nor what is unreadable."""
         rooms.put("a.jsonl", good("a"), good("b", master="testing"), good("n", master=None))

@@ -118,6 +118,7 @@ class Refining:
             transaction.extend_day(day, first, first + len(placed) - 1)
             transaction.order_day(day, source.path, placed[0][4], placed[-1][4])
             first += len(placed)
+        transaction.touch_other_days((row[0] for row in rows), BRONZE_ORIGIN)
         self._counts.silver += len(rows)
         self._counts.days.update(by_day)
 
@@ -216,6 +217,7 @@ class Adopting:
         first, _ = transaction.add_tasks(rows, replaced)
         for number, row in enumerate(rows):
             transaction.extend_day(row[6], first + number, first + number)
+        transaction.touch_other_days((row[0] for row in rows), SILVER_ORIGIN)
         self._counts.days.update(touched, (row[6] for row in rows))
         self._counts.silver += len(rows)
         self._counts.superseded += len(taken) - len(rows)

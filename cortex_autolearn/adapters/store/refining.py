@@ -190,6 +190,16 @@ class RefiningTables:
             [(size, day) for day, size in dead.items()],
         )
 
+    def touch_other_days(self, task_ids: Iterable[str], origin: int) -> None:
+        """Note that days changed in which records of these tasks stand that are not of ``origin``.
+
+        A task counts once, on the day of the record that ranks higher: a new one may take it from another day.
+        """
+        if origin == BRONZE_ORIGIN and not any_of_cortex(self.connection):
+            return
+        query = "SELECT DISTINCT day FROM tasks WHERE origin <> ? AND task_id IN ({many})"
+        self.bury({day: 0 for (day,) in rows_for(self.connection, query, task_ids, origin)})
+
     def extend_day(self, day: int, first_id: int, last_id: int) -> None:
         """Note that rows of a day were added, with ids from ``first_id`` to ``last_id``."""
         self.connection.execute(
