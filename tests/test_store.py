@@ -491,6 +491,20 @@ class TestEvents:
             transaction.event("hq_collection")
         assert [one["event"] for one in events(root)] == ["hq_collection"]
 
+    @pytest.mark.parametrize("line", [b'{"seq":9223372036854775808}\n', b'{"seq":1e30}\n', b"no event\n"])
+    def test_a_line_of_others_stops_nothing(self, root: Path, store: Store, line: bytes) -> None:
+        """Whatever number it bears: ours follow it, each once."""
+        with store.write() as transaction:
+            transaction.event("medallion_run")
+        with (root / layout.EVENTS).open("ab") as file:
+            file.write(line)
+        for _ in range(2):
+            with store.write() as transaction:
+                transaction.event("hq_collection")
+        lines = (root / layout.EVENTS).read_bytes().splitlines(keepends=True)
+        assert lines.pop(1) == line
+        assert [json.loads(one)["seq"] for one in lines] == [1, 2, 3]
+
     def test_events_that_cannot_be_written_stop_nothing(self, root: Path) -> None:
         """It is told, the transaction stands, and the next one makes up for it."""
         troubles: list[BoundaryError] = []

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _BUSY_TIMEOUT_S: Final = 60
 _EVENTS_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _CACHE_KIB: Final = 8_192
+_MAX_SEQ: Final = (1 << 63) - 1  # what SQLite can hold
 _MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
 
 
@@ -254,9 +255,10 @@ def _last_event(opened: int) -> tuple[int, int, bytes]:
             break
         block *= 4
     try:
-        return start + end, int(orjson.loads(line)["seq"]) if line else 0, line
-    except (ValueError, KeyError, TypeError):
-        return start + end, 0, b""
+        last = int(orjson.loads(line)["seq"]) if line else 0
+    except (ValueError, KeyError, TypeError, OverflowError):
+        last = _MAX_SEQ + 1
+    return (start + end, last, line) if last <= _MAX_SEQ else (start + end, 0, b"")
 
 
 def _connect(path: Path, *, for_reading: bool = False) -> sqlite3.Connection:
