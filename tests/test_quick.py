@@ -1,6 +1,8 @@
 """The quick way through a record gives what the long way gives, and is taken where records are plain."""
 
+import gc
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -221,6 +223,20 @@ class TestTaken:
     def test_plain_records_go_the_quick_way(self, style: dict[str, Any], change: dict[str, Any]) -> None:
         """What nearly all records are like is what the quick way is for."""
         assert is_quick({**PLAIN, **change}, **style)
+
+    def test_of_many_keys_nothing_is_remembered(self) -> None:
+        """A record that has data as its keys takes memory only while it is read."""
+        reader, refiner = TaskReader(), Refiner(STAMP)
+        tracemalloc.start()
+        for number in range(20):
+            raw = json.dumps({"task_id": "t", "status": "done"} | {f"{number}-{key}": 1 for key in range(2_000)})
+            refined, _ = refiner.refine(objects(raw.encode()), reader)
+            assert refined[0][5].startswith(raw[:-1].encode())
+        del raw, refined
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert kept < 1_000_000
 
     def test_what_is_remembered_is_bounded(self) -> None:
         """Many spellings and layouts change nothing but speed."""

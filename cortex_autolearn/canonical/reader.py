@@ -30,6 +30,8 @@ _SHORT_ROWS: Final = (
 them: two groups, because each has few combinations and both together have many."""
 
 END_BEFORE_START: Final = "end_before_start"
+MAX_KEPT_KEYS: Final = 256
+"""Layouts of more keys are not remembered: they hold text of their own, mostly, and would hold it for ever."""
 _MAX_CACHED: Final = 8_192
 _MAX_SPELLING: Final = 300  # bytes; longer values are not likely to come again
 MILLISECONDS: Final = b"processing_time_ms"
@@ -273,8 +275,10 @@ class TaskReader:
         return found
 
     def layout_of(self, fields: Fields) -> Layout:
-        """Return what follows from the keys of a record, worked out once."""
+        """Return what follows from the keys of a record, worked out once where they are not too many to be kept."""
         keys = tuple(fields)
+        if len(keys) > MAX_KEPT_KEYS:
+            return self._work_out(keys)
         return self.layouts.get(keys) or _remember(self.layouts, keys, self._work_out(keys))
 
     def learn_names(self, at: Layout, fields: Fields) -> Names | None:

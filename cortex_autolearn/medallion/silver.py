@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from cortex_autolearn.canonical import quick
+from cortex_autolearn.canonical.reader import MAX_KEPT_KEYS
 from cortex_autolearn.jsonstream import Broken
 from cortex_autolearn.model import rawjson
 from cortex_autolearn.model.ledger import Facts
@@ -201,9 +202,11 @@ class Refiner:
     def _plan_of(self, layout: Layout) -> _Plan:
         plan = self._plans.get(layout)
         if plan is None:
+            plan = _Plan(layout.keys, self.processed_at, self._learned)
             if len(self._plans) >= _MAX_PLANS:
                 self._plans.clear()
-            plan = self._plans[layout] = _Plan(layout.keys, self.processed_at, self._learned)
+            if len(layout.keys) <= MAX_KEPT_KEYS:
+                self._plans[layout] = plan
         return plan
 
     def line(self, raw: bytes, fields: Fields, task: Task) -> bytes:
