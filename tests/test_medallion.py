@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -978,6 +980,33 @@ def test_a_rebuild_keeps_what_cannot_be_read_again(root: Path, rooms: Rooms) -> 
     quarantine = root / layout.QUARANTINE
     kept = [json.loads(line)["text"] for path in quarantine.iterdir() for line in path.read_bytes().splitlines()]
     assert sorted(kept) == ["nor is this", "not JSON at all"]
+
+
+def test_nobody_waits_while_a_rebuild_looks_at_bronze(root: Path, rooms: Rooms) -> None:
+    """Reading all of bronze takes long: other processes may change the state meanwhile."""
+    rooms.put("tasks.jsonl", good("a"), good("b"))
+    rooms.refine()
+    is_free: list[bool] = []
+
+    class Watching:
+        """A tree that looks, whenever bronze is opened, whether another process could write."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(rooms.tree, name)
+
+        def open_input(self, relative: str) -> Any:
+            if relative.startswith(layout.BRONZE):
+                with (root / layout.WRITER_LOCK).open("rb") as lock, suppress(BlockingIOError):
+                    is_free.append(False)
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    is_free[-1] = True
+            return rooms.tree.open_input(relative)
+
+    with Rooms(root, files=Watching()) as watched:
+        watched.medallion.rebuild(Handle())
+        assert watched.tasks() == ["a", "b"]
+    assert len(is_free) > 1
+    assert all(is_free)
 
 
 @pytest.mark.parametrize("field", ["cost", "quality_score", "duration_seconds", "retry_count"])

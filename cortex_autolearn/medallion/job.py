@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from cortex_autolearn.canonical import Readers
     from cortex_autolearn.model.policy import MedallionPolicy
-    from cortex_autolearn.ports import Clock, Files, RefiningStore, RefiningTransaction, RunHandle
+    from cortex_autolearn.ports import Clock, Files, RefiningReading, RefiningStore, RefiningTransaction, RunHandle
 
 _MOVES_AT_ONCE: Final = 10_000
 
@@ -91,8 +91,10 @@ class Medallion:
         were cut, replaced, or cannot be read now.
         """
         self._readers.refresh()
+        with self._store.read() as reading:  # as long as reading all of bronze: nobody else may have to wait for that
+            kept = self._unrepeatable(reading)
         with self._store.write() as transaction:
-            transaction.drop_refined(self._unrepeatable(transaction))
+            transaction.drop_refined(kept)
             transaction.rewind_sources(layout.BRONZE)
             for path in transaction.outputs(layout.SILVER):
                 self._compact_day(transaction, layout.day_of_file(path))
@@ -101,11 +103,11 @@ class Medallion:
                     transaction.stage(path, self._kept(transaction, lines))
         return self.follow(run)
 
-    def _unrepeatable(self, transaction: RefiningTransaction) -> set[int]:
+    def _unrepeatable(self, reading: RefiningReading) -> set[int]:
         """Return the rows whose record does not stand where it stood when it was read."""
         refiner = silver.Refiner(instants.to_text(self._clock.now()))
         kept: set[int] = set()
-        for path, rows in groupby(transaction.bronze_records(), key=itemgetter(2)):
+        for path, rows in groupby(reading.bronze_records(), key=itemgetter(2)):
             try:
                 records = Lines(self._files, path)
             except BoundaryError:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cortex_autolearn.ports import Files
 
 _COPY_BYTES: Final = 1 << 20
-_RECORD_BYTES: Final = 64 << 10
+_RECORD_BYTES: Final = 2 << 10  # mostly enough for one; whatever follows it is read in vain
 
 
 class Lines:
@@ -58,9 +58,10 @@ class Lines:
         """Return the silver line of the record at an offset; nothing when another one stands there now."""
         stream = Reader(offset)
         items: list[Object | Broken] = []
-        position = offset
+        position, size = offset, _RECORD_BYTES
         while not items:
-            chunk = self.at(position, _RECORD_BYTES)
+            chunk = self.at(position, size)
+            size = min(2 * size, _COPY_BYTES)
             items = stream.feed(chunk) if chunk else stream.finish()
             position += len(chunk)
             if not chunk:
