@@ -356,6 +356,17 @@ class TestMalformed:
         assert "long" in unlimited.tasks()
         unlimited.close()
 
+    def test_a_record_of_a_limit_that_was_raised_is_mended(self, root: Path) -> None:
+        """What was read once is made again from its record, however long the configuration lets that be."""
+        with Rooms(root, max_record_bytes=1 << 28) as rooms:
+            rooms.put("a.jsonl", good("long", output="x" * (65 << 20)))
+            rooms.follow()
+            (path,) = rooms.silver.iterdir()
+            size = path.stat().st_size
+            path.unlink()
+            rooms.follow()
+            assert path.stat().st_size == size
+
     def test_what_is_not_utf8_is_kept_in_base64(self, rooms: Rooms) -> None:
         """The quarantine loses nothing."""
         rooms.put("a.jsonl", b'{"task_id":"\xff"}\n')

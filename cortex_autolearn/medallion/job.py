@@ -50,6 +50,7 @@ class Medallion:
         self._files = files
         self._clock = clock
         self._readers = readers
+        self._max_record_bytes = policy.max_record_bytes
         limits = {"tail_grace_s": policy.tail_grace_s, "max_object_bytes": policy.max_record_bytes}
         self._bronze = Follower(store, files, clock, folder=layout.BRONZE, wanted=lambda _: True, **limits)
         self._foreign = Follower(store, files, clock, folder=layout.SILVER, wanted=_is_foreign, **limits)
@@ -109,7 +110,7 @@ class Medallion:
         kept: set[int] = set()
         for path, rows in groupby(reading.bronze_records(), key=itemgetter(2)):
             try:
-                records = Lines(self._files, path)
+                records = Lines(self._files, path, self._max_record_bytes)
             except BoundaryError:
                 kept.update(row_id for row_id, *_ in rows)
                 continue
@@ -241,7 +242,7 @@ class Medallion:
             target = 0
             with Lines(self._files, path) as left:
                 for source, rows in groupby(transaction.bronze_positions(day), key=lambda row: row[2]):
-                    with Lines(self._files, source) as records:
+                    with Lines(self._files, source, self._max_record_bytes) as records:
                         for row_id, task_id, _, offset, position, length in rows:
                             line = left.at(position, length)
                             if not silver.is_line_of(line, task_id):

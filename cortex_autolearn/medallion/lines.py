@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from cortex_autolearn.jsonstream import Broken, Reader
+from cortex_autolearn.jsonstream import MAX_OBJECT_BYTES, Broken, Reader
 from cortex_autolearn.model.records import Task
 from cortex_autolearn.ports import OutputDamagedError
 
@@ -22,10 +22,17 @@ _RECORD_BYTES: Final = 2 << 10  # mostly enough for one; whatever follows it is 
 
 
 class Lines:
-    """Lines of one file, by position; a file that is gone has none."""
+    """Lines of one file, by position; a file that is gone has none.
 
-    def __init__(self, files: Files, path: str) -> None:
+    Arguments:
+        files: the tree below ROOT.
+        path: below ROOT.
+        max_object_bytes: how long a record of it may be, as for who read it first.
+    """
+
+    def __init__(self, files: Files, path: str, max_object_bytes: int = MAX_OBJECT_BYTES) -> None:
         self._path = path
+        self._max_object_bytes = max_object_bytes
         self._handle = files.open_input(path)
 
     def __enter__(self) -> Lines:
@@ -56,7 +63,7 @@ class Lines:
 
     def refine(self, offset: int, task_id: str, reader: TaskReader, refiner: Refiner) -> bytes:
         """Return the silver line of the record at an offset; nothing when another one stands there now."""
-        stream = Reader(offset)
+        stream = Reader(offset, max_object_bytes=self._max_object_bytes)
         items: list[Object | Broken] = []
         position, size = offset, _RECORD_BYTES
         while not items:
