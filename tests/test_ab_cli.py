@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -341,6 +344,15 @@ class TestCheck:
         result = call(running.root, "check", TEST, "cicd")
         assert result.exit_code == 2
         assert f"{TEST} is a test of {MASTER}, not of cicd-master." in result.stderr
+
+    def test_never_says_promote_for_want_of_a_reader(self, running: Past) -> None:
+        """Exit code 0 means promote: whoever closes the pipe before the answer is written still gets 3."""
+        reading, writing = os.pipe()
+        os.close(reading)
+        command = [sys.executable, "-m", "cortex_autolearn", "check", TEST, "--root", str(running.root)]
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+        os.close(writing)
+        assert (done.returncode, done.stderr) == (3, "")
 
     def test_of_a_watch_says_continue(self, promoted: Past) -> None:
         assert answer(promoted.root, "check", f"{TEST}-watch", code=3)["decision"] == "continue"

@@ -499,6 +499,18 @@ class TestUsage:
             done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True)
             assert (done.returncode, done.stderr) == (0, "")
 
+    @pytest.mark.parametrize(
+        "args", [["health"], ["doctor"], ["doctor", "--json"], ["fine-tune", "trigger", "--dry-run"]], ids=" ".join
+    )
+    def test_an_answer_stands_where_nobody_reads_it(self, root: Path, args: list[str]) -> None:
+        """A command whose exit code is its answer gives the same one into a closed pipe: no daemon is not health."""
+        reading, writing = os.pipe()
+        os.close(reading)
+        command = [sys.executable, "-m", "cortex_autolearn", *args, "--root", str(root)]
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+        os.close(writing)
+        assert (done.returncode, done.stderr) == (call(root, *args).exit_code, "") == (1, "")
+
     @pytest.mark.parametrize("args", [["status"], ["--help"], ["status", "--json"]], ids=" ".join)
     def test_output_that_cannot_be_written_is_no_bug(self, root: Path, args: list[str]) -> None:
         with Path("/dev/full").open("w") as full:

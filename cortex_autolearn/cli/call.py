@@ -32,6 +32,7 @@ BAD_CONFIG: Final = 78
 _INTERRUPTED: Final = 130
 _OUTPUT_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 _META: Final = "cortex_autolearn."
+_ANSWER: Final = f"{_META}answer"
 _HOME: Final = "CORTEX_HOME"
 _PROGRAM: Final = "cortex-autolearn"
 _COMMAND: Final = re.compile(
@@ -85,6 +86,11 @@ def program() -> str:
     found = shutil.which(_PROGRAM)
     is_on_path = found is not None and os.path.realpath(found) == os.path.realpath(called)
     return _PROGRAM if is_on_path or called.name != _PROGRAM else shlex.quote(sys.argv[0])
+
+
+def answer(code: int) -> None:
+    """Note the exit code that is a command's answer: it stands also where nobody reads what is printed."""
+    click.get_current_context().meta[_ANSWER] = code
 
 
 def pass_call(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -145,7 +151,7 @@ class Group(click.Group):
             if hasattr(stream, "reconfigure"):  # a terminal without UTF-8 must not break a message
                 stream.reconfigure(errors="backslashreplace")
         try:
-            return super().invoke(ctx)
+            return self._answered(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt:
@@ -153,13 +159,19 @@ class Group(click.Group):
             raise click.exceptions.Exit(_INTERRUPTED) from None
         except BrokenPipeError:
             _quieten()
-            raise click.exceptions.Exit(0) from None
+            raise click.exceptions.Exit(ctx.meta.get(_ANSWER, 0)) from None
         except Exception as error:  # noqa: BLE001 - the one place where any error becomes words
             if ctx.meta.get(f"{_META}debug"):
                 traceback.print_exc()
             if isinstance(error, OSError):
                 _quieten()
             raise _explained(error) from None
+
+    def _answered(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own
+        found = super().invoke(ctx)
+        if ctx.meta.get(_ANSWER):
+            raise click.exceptions.Exit(ctx.meta[_ANSWER])
+        return found
 
 
 class _Failure(click.ClickException):

@@ -8,7 +8,7 @@ import click
 import msgspec
 import orjson
 
-from cortex_autolearn.cli.call import Command, json_option, pass_call
+from cortex_autolearn.cli.call import Command, answer, json_option, pass_call
 from cortex_autolearn.cli.card import (
     EXIT_CODES,
     criteria_table,
@@ -70,6 +70,7 @@ def check(call: Call, test: str, *, master: str | None, as_json: bool) -> None:
     plain = scorecard.card(decision, names(found))
     card = lettered(plain if found.is_active else ended_card(plain, found), found)
     needs = criteria(decision.numbers, found.policy)
+    answer(EXIT_CODES[card["decision"]])
     if as_json:
         told = {"test_id": test, "master": found.master, "active": found.is_active}
         print_json(told | card | {"criteria": [criterion_dict(one) for one in needs]})
@@ -80,7 +81,6 @@ def check(call: Call, test: str, *, master: str | None, as_json: bool) -> None:
         if found.kind == "test":
             lines += [criteria_table(needs), ""]
         click.echo(wrapped([*lines, evidence_table(card["evidence"], found.policy, found.kind, found.alarms)]))
-    raise click.exceptions.Exit(EXIT_CODES[card["decision"]])
 
 
 @click.command(cls=Command)

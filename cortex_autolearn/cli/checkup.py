@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from cortex_autolearn import doctor as doctor_module
-from cortex_autolearn.cli.call import FAILED, Command, json_option, pass_call
+from cortex_autolearn.cli.call import FAILED, Command, answer, json_option, pass_call
 from cortex_autolearn.cli.printing import colored, plural, print_json, printable
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def doctor(call: Call, *, as_json: bool) -> None:
     checks = doctor_module.examine(call.root, config=call.config, environ=os.environ, flags=call.flags)
     checks = [check._replace(remedy=call.copyable(check.remedy)) for check in checks]
     is_well = doctor_module.is_well(checks)
+    answer(0 if is_well else FAILED)
     if as_json:
         print_json({"ok": is_well, "checks": [check._asdict() for check in checks]})
     else:
@@ -44,5 +45,3 @@ def doctor(call: Call, *, as_json: bool) -> None:
         wrong = sum(check.verdict == "fail" for check in checks)
         doubtful = sum(check.verdict == "warn" for check in checks)
         click.echo(f"\n{plural(wrong, 'thing')} wrong, {plural(doubtful, 'warning')}.")
-    if not is_well:
-        raise click.exceptions.Exit(FAILED)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cortex_autolearn import settings
-from cortex_autolearn.cli.call import BAD_CONFIG, Command, Group, json_option, pass_call
+from cortex_autolearn.cli.call import BAD_CONFIG, Command, Group, answer, json_option, pass_call
 from cortex_autolearn.cli.printing import plural, print_json, table
 from cortex_autolearn.model.layout import CONFIG
 
@@ -61,9 +61,8 @@ def check(call: Call, *, as_json: bool) -> None:
         problems = error.problems
     given = 0 if loaded is None else sum(origin != "default" for origin in loaded.origins.values())
     if as_json:
+        answer(BAD_CONFIG if problems else 0)
         print_json({"ok": not problems, "problems": [str(problem) for problem in problems], "given": given})
-        if problems:
-            raise click.exceptions.Exit(BAD_CONFIG)
         return
     file = call.config or call.root / CONFIG
     where = str(file) if file.exists() else f"there is no {file}"

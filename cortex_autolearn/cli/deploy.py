@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cortex_autolearn.cli.call import FAILED, Command, json_option, pass_call
+from cortex_autolearn.cli.call import FAILED, Command, answer, json_option, pass_call
 from cortex_autolearn.cli.card import find_test, number, unknown, wrapped
 from cortex_autolearn.cli.opened import opened
 from cortex_autolearn.cli.person import clean, person
@@ -194,6 +194,7 @@ def _finish(app: App, result: Result, *, as_json: bool, is_dry: bool = False) ->
             shown |= {"details": {name: value for name, value in result.details.items() if name != "since_us"}}
             if not is_dry:
                 shown |= _followed(app, result.details.get("master"))
+    answer(FAILED if shown["result"] == "refused" else 0)
     if as_json:
         print_json(shown)
     elif shown["result"] == "refused":
@@ -201,8 +202,6 @@ def _finish(app: App, result: Result, *, as_json: bool, is_dry: bool = False) ->
     else:
         text = f"Dry run, nothing is done: {shown['text']}" if is_dry else shown["text"]
         click.echo(wrapped([text, *_told(shown)]))
-    if shown["result"] == "refused":
-        raise click.exceptions.Exit(FAILED)
 
 
 def _followed(app: App, master: str | None) -> dict[str, Any]:

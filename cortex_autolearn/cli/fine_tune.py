@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cortex_autolearn import status as status_module
-from cortex_autolearn.cli.call import FAILED, Command, Group, json_option, pass_call
+from cortex_autolearn.cli.call import FAILED, Command, Group, answer, json_option, pass_call
 from cortex_autolearn.cli.opened import opened
 from cortex_autolearn.cli.person import person
 from cortex_autolearn.cli.printing import Bar, note, print_json, printable, table
@@ -135,12 +135,11 @@ def trigger(call: Call, *, master: str | None, force: bool, dry_run: bool, as_js
         shown = _preview(call, scope, force=force) if dry_run else _trigger(call, scope, force=force)
     except UnknownScopeError as error:
         raise click.UsageError(f"{error}.") from None
+    answer(0 if shown["decision"] in ("start", "build") else FAILED)
     if as_json:
         print_json(shown)
     else:
         _show_decision(call, shown, is_dry=dry_run)
-    if shown["decision"] not in ("start", "build"):
-        raise click.exceptions.Exit(FAILED)
 
 
 @fine_tune.command(cls=Command)
@@ -264,6 +263,7 @@ def _show_one(call: Call, store: Store, model_id: str, counts: dict[str, Any], *
         training = reading.training(model_id)
     assert training is not None
     shown = training_dict(training)
+    answer(FAILED if training.ended_us is None else 0)
     if as_json:
         print_json(shown)
     else:
@@ -271,7 +271,6 @@ def _show_one(call: Call, store: Store, model_id: str, counts: dict[str, Any], *
     if training.ended_us is None:
         for trouble in counts.get("troubles", ()):
             note(f"Not done yet: {trouble}")
-        raise click.exceptions.Exit(FAILED)
 
 
 def _line(job: dict[str, Any]) -> str:

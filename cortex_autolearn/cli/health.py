@@ -9,7 +9,7 @@ import click
 
 from cortex_autolearn.adapters import lock
 from cortex_autolearn.adapters.files import wrap
-from cortex_autolearn.cli.call import FAILED, Command, json_option, pass_call
+from cortex_autolearn.cli.call import FAILED, Command, answer, json_option, pass_call
 from cortex_autolearn.cli.printing import print_json
 from cortex_autolearn.model import layout
 
@@ -46,12 +46,11 @@ def health(call: Call, *, ready: bool, as_json: bool) -> None:
     Example:  cortex-autolearn health --root /path/to/cortex
     """
     found = _look(call.root.absolute() / layout.DAEMON_LOCK, "/readyz" if ready else "/healthz")
+    answer(0 if found.ok else FAILED)
     if as_json:
         print_json(found._asdict())
     else:
         click.echo(found.status)
-    if not found.ok:
-        raise click.exceptions.Exit(FAILED)
 
 
 def _look(path: Path, question: str) -> _Found:
