@@ -347,6 +347,21 @@ class TestEvents:
             assert json.loads(process.stdout.readline())["seq"] == 3
             process.terminate()
 
+    def test_following_ends_with_its_reader(self, root: Path) -> None:
+        """`events --follow --type auto_promotion | head -1` ends with head, not at the event after that."""
+        self.fill(root)
+        command = [sys.executable, "-m", "cortex_autolearn", "events", "--follow", "--json", "--root", str(root)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.readline()
+            process.stdout.close()
+            try:
+                assert process.wait(timeout=30) == 0
+                assert process.stderr.read() == ""
+            finally:
+                process.kill()
+
 
 class TestConfig:
     def test_shows_every_value_and_its_origin(self, root: Path) -> None:

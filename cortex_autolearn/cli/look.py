@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import select
 import sys
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from cortex_autolearn.status import Status
 
 _POLL_S: Final = 0.5
+_STDOUT: Final = 1
 _PAGE: Final = 1_000
 _LAST_SHOWN: Final = 10
 _MOST: Final = (1 << 63) - 1
@@ -164,13 +165,25 @@ def events(call: Call, *, follow: bool, kind: str | None, since: int | None, lim
                 print_lines(map(render, rows))
                 seen, left = rows[-1][0], None if left is None else left - len(rows)
         while follow:
-            time.sleep(_POLL_S)
+            _rest()
             with app.store.read() as reading:
                 rows = reading.events_after(seen, kind, _PAGE)
             if rows:
                 print_lines(map(render, rows))
                 sys.stdout.flush()
                 seen = rows[-1][0]
+
+
+def _rest() -> None:
+    """Wait a little, or until nobody reads our output any more, which else the next event alone would tell.
+
+    Raises:
+        BrokenPipeError: nobody does.
+    """
+    output = select.poll()
+    output.register(_STDOUT, 0)  # that it broke is told in any case
+    if output.poll(1000 * _POLL_S):
+        raise BrokenPipeError
 
 
 def status_text(found: Status) -> str:
