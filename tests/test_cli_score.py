@@ -125,6 +125,25 @@ class TestLabel:
         assert result.exit_code == 0
         assert result.stderr == "No record of this task was seen yet: the score waits for it.\n"
 
+    def test_makes_no_task_more_that_waits(self, root: Path) -> None:
+        """A task that nobody decided about yet is one, labelled or not; a score without a task waits for no rule."""
+
+        def waiting() -> int:
+            return int(json.loads(call(root, "status", "--json").stdout)["tasks"]["waiting_for_collection"])
+
+        call(root, "collect")
+        with Desk(root) as desk:
+            desk.put("b.jsonl", good("new"))
+        call(root, "medallion")
+        assert waiting() == 1
+        for task_id in ("new", "never seen"):
+            call(root, "label", task_id, "5")
+        assert waiting() == 1
+        call(root, "label", "two", "5")
+        assert waiting() == 2
+        assert json.loads(call(root, "collect", "--json").stdout)["processed"] == 2
+        assert waiting() == 0
+
     @pytest.mark.parametrize("mark", ["0.5", "5.1", "nan", "good", "inf"])
     def test_a_score_is_from_1_to_5(self, root: Path, mark: str) -> None:
         assert call(root, "label", "two", mark).exit_code == 2

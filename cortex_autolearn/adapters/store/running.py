@@ -19,6 +19,12 @@ _TOTALS: Final = (
     "SELECT count(*), coalesce(sum(final), 0), coalesce(sum(status = 'completed'), 0), "
     "coalesce(sum(status = 'completed' AND quality IS NOT NULL), 0) FROM tasks"
 )
+_WAITING: Final = (
+    "WITH gated AS (SELECT coalesce((SELECT value FROM meta WHERE key = 'gated'), 0) AS id) "
+    "SELECT (SELECT count(*) FROM tasks WHERE final AND id > (SELECT id FROM gated)) + (SELECT count(*) FROM regate "
+    "WHERE (SELECT max(id) FROM tasks WHERE task_id = regate.task_id AND final) <= (SELECT id FROM gated))"
+)
+"""A score may come before its task was decided about, or was seen at all: that makes it no task more."""
 OUTRANKED: Final = (
     "SELECT CASE WHEN (c.final, c.rank_us, -c.origin) > (b.final, b.rank_us, -b.origin) THEN b.id ELSE c.id END "
     "FROM tasks AS c JOIN tasks AS b ON b.task_id = c.task_id AND b.origin = 0 WHERE c.origin <> 0"
@@ -143,11 +149,7 @@ class RunningTables:
 
     def waiting_tasks(self) -> int:
         """Return how many final tasks have not met the collector's rule, or have a new score to meet it with."""
-        row = self.connection.execute(
-            "SELECT (SELECT count(*) FROM regate) + count(*) FROM tasks "
-            "WHERE final AND id > coalesce((SELECT value FROM meta WHERE key = 'gated'), 0)"
-        ).fetchone()
-        return int(row[0])
+        return int(self.connection.execute(_WAITING).fetchone()[0])
 
     def task_totals(self) -> tuple[int, int, int, int]:
         """Return how many tasks there are, how many are final, completed, and completed with a quality score."""
