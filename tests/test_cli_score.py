@@ -120,6 +120,13 @@ class TestLabel:
         assert (result.exit_code, result.stdout) == (0, f"two: 4.5, by {getpass.getuser()}\n")
         assert call(root, "collect").stdout.startswith("Total tasks processed: 1\nHigh-quality tasks: 1\n")
 
+    def test_is_no_score_of_the_tasks_own(self, root: Path) -> None:
+        """Status says whose scores it counts: a task that a person scored has none of its own still."""
+        call(root, "label", "two", "5")
+        said = call(root, "status").stdout
+        assert "Tasks completed:     3 (1 with a quality score of their own)\n" in said
+        assert "Scored:              0 by the judge, 1 by people\n" in said
+
     def test_a_task_that_nobody_knows_yet(self, root: Path) -> None:
         result = call(root, "label", "later", "3")
         assert result.exit_code == 0

@@ -203,7 +203,7 @@ def status_text(found: Status) -> str:
         f"Estimated training:  {tokens:,} tokens, {_price(cost)}",
         "",
         f"Tasks seen:          {found.tasks:,} ({found.final_tasks:,} final)",
-        f"Tasks completed:     {found.completed_tasks:,} ({found.scored_tasks:,} with a quality score)",
+        f"Tasks completed:     {found.completed_tasks:,} ({found.scored_tasks:,} with a quality score of their own)",
         f"Not yet refined:     {waits}",
         f"Not yet decided on:  {plural(found.waiting, 'task')}",
         f"Lack only a score:   {_unscored(found.judge)}",
