@@ -507,6 +507,16 @@ class TestUsage:
         assert "Traceback" not in result.stderr
         assert "Traceback" in call(root, "medallion", "--debug").stderr
 
+    @pytest.mark.parametrize(
+        ("typed", "meant"), [("stauts", "status"), ("finetune", "fine-tune"), ("runonce", "run-once")]
+    )
+    def test_a_typo_is_told_what_was_meant(self, typed: str, meant: str) -> None:
+        """The topmost commands are imported late, and a slip in their names is told of like one below them."""
+        result = call(None, typed)
+        assert result.exit_code == 2
+        assert result.stderr.endswith(f"Error: No such command '{typed}'. Did you mean '{meant}'?\n")
+        assert call(None, "zzz").stderr.endswith("Error: No such command 'zzz'.\n")
+
     def test_a_closed_pipe_is_silent(self, root: Path) -> None:
         call(root, "medallion")
         command = f"{sys.executable} -m cortex_autolearn config show --root {root} | true"

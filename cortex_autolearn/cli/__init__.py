@@ -58,9 +58,13 @@ class _Program(Group):
         """Return the commands in the order of the help."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import a command's module and return the command."""
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command's module and return the command; of a name that is nearly one, say which."""
         if cmd_name not in COMMANDS:
+            from difflib import get_close_matches  # noqa: PLC0415 - only a typo needs it
+
+            for near in get_close_matches(cmd_name, COMMANDS, 1):
+                raise click.UsageError(f"No such command {cmd_name!r}. Did you mean {near!r}?", ctx)
             return None
         module = import_module(f"{__name__}.{COMMANDS[cmd_name][0]}")
         return cast("click.Command", getattr(module, cmd_name.replace("-", "_")))
