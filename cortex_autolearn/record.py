@@ -137,6 +137,8 @@ def record(
         "metadata": _object("metadata", metadata),
         **extra,
     }
+    if choice is not None and choice.master and layout.master_name(master) != layout.master_name(choice.master):
+        raise ValueError(f"master is {master!r} beside a choice for {choice.master!r}: it would count in no test")
     line = _encode({name: value for name, value in fields.items() if value is not None})
     path = _bronze_file(Path(root))
     with _explained(path):

@@ -16,6 +16,7 @@ from cortex_autolearn.model import layout, routing
 from cortex_autolearn.model.choice import Choice
 from cortex_autolearn.model.routing import Route, Served
 from cortex_autolearn.record import record
+from cortex_autolearn.router import Router
 
 CHAMPION = Choice("claude-sonnet-5", "v1.0.0", "a", "test-1", 10)
 CHALLENGER = Choice("arn:aws:1", "ft-20251127-001", "b", "test-1", 10, CHAMPION, "bedrock")
@@ -114,3 +115,13 @@ def test_the_readmes_caller_records_whatever_happens(tmp_path: Path, fails: tupl
     rescued = ("b", completed, "v1.0.0", tuned, "champion" in fails)
     tried = rescued if "tuned" in fails else ("b", "completed", tuned, None, False)
     assert told == {("a", completed, "v1.0.0", None, "champion" in fails), tried}
+
+
+def test_a_choice_for_another_master_is_refused(tmp_path: Path) -> None:
+    """A choice that strayed to another master's task would count in neither master's test, and nobody would be told."""
+    (tmp_path / layout.COORDINATION).mkdir()
+    choice = Router(tmp_path).choose("development", "t1")
+    with pytest.raises(ValueError, match="master is 'security-master' beside a choice for 'development-master'"):
+        record(tmp_path, task_id="t1", master="security-master", status="completed", choice=choice)
+    for same in ("development-master", "Development", "development-agent"):
+        record(tmp_path, task_id="t1", master=same, status="completed", choice=choice)
