@@ -210,6 +210,7 @@ class TestWhatIsDue:
             ),
             "odd-master-20251126.json": ours.replace(b'"testing-master"', b'"../odd-master"'),
             "weekly-20251126.json": b"\xff\x00 no JSON",
+            "latin-master-20251126.json": ours.replace(b"testing-master", b"latin\xe9-master"),
             "empty-20251126.json": b"",
             "long-20251126.json": b"[" * 100_000,
             "deep-20251126.json": b'{"x":' + b"[" * 100_000,

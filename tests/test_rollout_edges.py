@@ -32,6 +32,7 @@ from cortex_autolearn.rollout import report
 from cortex_autolearn.rollout.baseline import Baseline
 from cortex_autolearn.rollout.decide import decide_watch
 from cortex_autolearn.rollout.evidence import Evidence
+from cortex_autolearn.rollout.project import Projector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -245,17 +246,19 @@ class TestNamesAndFiles:
     def test_a_large_dataset_tells_its_masters(self, tmp_path: Path) -> None:
         """However many examples its manifest lists."""
         with town(tmp_path) as one:
-            self._manifest(one, json.dumps({"by_master": {"train": {OTHER: 9}}, "examples": ["x" * 64] * 30_000}))
+            manifest = {"by_master": {"train": {OTHER: 9}}, "examples": ["x" * 64] * 30_000}
+            self._manifest(one, json.dumps(manifest).encode())
             one.add_model(SECOND, scope="global", dataset_id="abcdefabcdef")
             one.past(OTHER)
             one.run()
             assert one.phase(OTHER) in {"deploying", "testing"}
             assert not one.handle.troubles
 
-    def test_a_dataset_that_tells_nothing_is_said_once(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("manifest", [b"{nothing", b'{"by_master": {"train": {"caf\xe9": 9}}}'])
+    def test_a_dataset_that_tells_nothing_is_said_once(self, tmp_path: Path, manifest: bytes) -> None:
         """The model is not offered, and its operator knows what to do."""
         with town(tmp_path) as one:
-            self._manifest(one, "{nothing")
+            self._manifest(one, manifest)
             one.add_model(SECOND, scope="global", dataset_id="abcdefabcdef")
             one.run()
             one.run()
@@ -316,15 +319,25 @@ class TestNamesAndFiles:
             assert any("aliases.json" in str(error) for error in one.handle.troubles)
             assert not one.rollout.is_waiting()
 
-    @pytest.mark.parametrize("half", ["", '{"aliases": {"champion": {"vers'])
-    def test_a_champion_is_not_taken_from_half_a_file(self, tmp_path: Path, half: str) -> None:
+    def test_a_look_keeps_nothing_of_what_it_cannot_read(self, one: Town) -> None:
+        """Whether files are current is asked at each heartbeat, for months: their trouble is a run's to tell."""
+        path = one.root / layout.aliases_file(MASTER)
+        path.unlink()
+        path.mkdir()
+        projector = Projector(one.rooms.tree, one.clock)
+        with one.rooms.store.read() as reading:
+            assert projector.is_current(reading)
+        assert projector.troubles == []
+
+    @pytest.mark.parametrize("half", [b"", b'{"aliases": {"champion": {"vers', b'{"by": "caf\xe9"}'])
+    def test_a_champion_is_not_taken_from_half_a_file(self, tmp_path: Path, half: bytes) -> None:
         """While the shell writes the aliases nobody knows the champion: the model waits, and no default replaces it."""
         with town(tmp_path) as one:
             path = one.root / layout.aliases_file(MASTER)
             path.parent.mkdir(parents=True)
-            path.write_text(half)
+            path.write_bytes(half)
             one.run()
-            assert (one.queue(), one.held(), path.read_text()) == ([MODEL], None, half)
+            assert (one.queue(), one.held(), path.read_bytes()) == ([MODEL], None, half)
             assert any("aliases.json" in str(error) for error in one.handle.troubles)
             path.write_text(json.dumps({"aliases": {"champion": {"version": "v7"}}}))
             assert one.rollout.is_waiting()
@@ -367,10 +380,10 @@ class TestNamesAndFiles:
         assert (one.phase(), one.held().challenger) == ("deploying", SECOND)
 
     @staticmethod
-    def _manifest(one: Town, text: str) -> None:
+    def _manifest(one: Town, content: bytes) -> None:
         path = one.root / layout.dataset_file("abcdefabcdef", "manifest.json")
         path.parent.mkdir(parents=True)
-        path.write_text(text)
+        path.write_bytes(content)
 
 
 class TestResults:

@@ -172,7 +172,7 @@ def is_report(head: bytes, path: str, day: int) -> bool:
     try:
         found = _decode_head(fields + b"}")
         stands_there = report_file(found.master, day) == path
-    except (msgspec.DecodeError, RecursionError, UnsafeNameError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UnsafeNameError):
         return False
     # Cortex's shell writes its times with `date`'s %z: +0000.
     ours = tasks and found.layer == "gold" and found.date == day_text(day) and found.generated_at.endswith("Z")

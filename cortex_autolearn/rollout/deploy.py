@@ -175,7 +175,7 @@ class Deployer:
         except OSError as error:
             cause, again = error.strerror or str(error), "The next run tries again"
             raise BoundaryError("find the masters of", path, cause, hint=again, retryable=True) from error
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BoundaryError("find the masters of", path, str(error), hint=hint, retryable=False) from error
         return {master for split in members.by_master.values() for master in split}
 

@@ -46,7 +46,7 @@ def read(files: Files, relative: str) -> dict[str, Any] | None:
         data = handle.read(_MAX_BYTES + 1)
     try:
         return _decode(data) if len(data) <= _MAX_BYTES else None
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -69,7 +69,7 @@ class Projector:
         """Bring all files to what the state says; return how many were written."""
         written = 0
         self.troubles.clear()
-        for path, document in self._changes(reading):
+        for path, document in self._changes(reading, self.troubles):
             if document is None:
                 continue
             try:
@@ -81,19 +81,22 @@ class Projector:
 
     def is_current(self, reading: RolloutReading) -> bool:
         """Tell whether all files that can be read say what the state does."""
-        return not any(True for _ in self._changes(reading))
+        return not any(True for _ in self._changes(reading, []))
 
-    def _changes(self, reading: RolloutReading) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    def _changes(
+        self, reading: RolloutReading, troubles: list[BoundaryError]
+    ) -> Iterator[tuple[str, dict[str, Any] | None]]:
         """Yield the files that say something else, with what they should say.
 
-        None where nothing is to be written yet: a person is to be heard first, or is still writing.
+        None where nothing is to be written yet: a person is to be heard first, or is still writing. What cannot be read
+        goes to ``troubles``.
         """
         for path, wanted, is_stopped in self._wanted(reading):
             try:
                 found = read(self._files, path)
                 is_written = found is None and self._is_fresh(path)
             except BoundaryError as error:
-                self.troubles.append(error)
+                troubles.append(error)
                 continue
             document = wanted(found)
             same = (

@@ -237,7 +237,7 @@ def result(line: bytes) -> Answer | Refusal:
     key, raw = row.custom_id, bytes(row.result)
     try:
         read = _read_result(raw)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Refusal(key, "invalid", f"the result cannot be read: {error}", None, None, retryable=True)
     match read.type:
         case "succeeded" if read.message is not msgspec.UNSET:
