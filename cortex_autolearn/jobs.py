@@ -268,9 +268,8 @@ def _scoring_waits(rooms: Rooms) -> bool:
     with rooms.store.read() as reading:
         if reading.has_unchosen():
             return True
-        last = reading.last_run("scoring")
-        # A run ahead of now is of a clock that was set back, and says nothing.
-        begun_us = 0 if last is None or last.started_us > now_us else last.started_us
+        last = reading.last_run("scoring", now_us)
+        begun_us = 0 if last is None else last.started_us
         is_due = now_us - begun_us >= rooms.settings.judge.poll_s * instants.SECOND_US
         # Who was busy is asked again once: what waits after that waits for a budget, or for its next time.
         return is_due and (bool(reading.open_batches()) or reading.was_busy_until(begun_us, now_us))
@@ -280,8 +279,8 @@ def _training_waits(rooms: Rooms) -> bool:
     now_us = instants.to_us(rooms.clock.now())
     before_us = now_us - rooms.settings.training.poll_s * instants.SECOND_US
     with rooms.store.read() as reading:
-        last = reading.last_run("training")
-        if last is not None and last.result == "failed" and before_us < last.started_us <= now_us:
+        last = reading.last_run("training", now_us)
+        if last is not None and last.result == "failed" and before_us < last.started_us:
             return False  # it has no slot of the schedule to be tried again in, so it is here, and not at once
         return reading.trainings_to_tend(before_us, now_us) > 0
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from cortex_autolearn.wiring import App
+
 BATCHES = "POST /v1/messages/batches$"
 MESSAGES = "POST /v1/messages$"
 
@@ -70,6 +72,18 @@ def cost(api: AnthropicApi) -> float:
         )
         total += amount / 2 if charge["batch"] else amount
     return total
+
+
+def _app(root: Path, api: AnthropicApi, *records: dict[str, Any], **judge: Any) -> tuple[App, FakeClock]:
+    """Return an application whose collector has met some records, and its clock."""
+    clock = FakeClock(datetime(2026, 11, 22, 12, tzinfo=UTC))
+    environ = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": api.url}
+    flags = {f"judge.{name}": value for name, value in judge.items()}
+    app = build(root, environ=environ, flags=flags, clock=clock, judge=claude_at(api.url), init=True)
+    (root / layout.BRONZE / "a.jsonl").write_bytes(b"".join(map(line, records)))
+    for job in ("silver", "collection"):
+        app.runner.run(job, trigger="test")
+    return app, clock
 
 
 class TestSingle:
@@ -126,12 +140,7 @@ class TestSingle:
 
     def test_a_busy_provider_is_come_back_to_once(self, root: Path, api: AnthropicApi) -> None:
         """When its time is over: the daemon does not go on looking every minute for ever because it was busy once."""
-        clock = FakeClock(datetime(2026, 11, 22, 12, tzinfo=UTC))
-        environ = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": api.url}
-        app = build(root, environ=environ, clock=clock, judge=claude_at(api.url), init=True)
-        (root / layout.BRONZE / "a.jsonl").write_bytes(line(unscored("t")))
-        for job in ("silver", "collection"):
-            app.runner.run(job, trigger="test")
+        app, clock = _app(root, api, unscored("t"))
         api.fail(MESSAGES, status=529, kind="overloaded_error", times=4)
         assert app.runner.run("scoring", trigger="test").counts["held"] == tally.BUSY
         assert not WAITS["scoring"](app.rooms)
@@ -340,6 +349,22 @@ class TestBatches:
                 ("one", "two"), ("waiting", 0)
             )
             assert desk.spent()["requests"] == len(api.charges) == 1
+
+    def test_a_batch_is_looked_at_as_often_after_a_clock_was_set_back(self, root: Path, api: AnthropicApi) -> None:
+        """A run of the time when it stood ahead neither puts the looks off nor makes one due at once, over and over."""
+        api.hold = True
+        app, clock = _app(root, api, unscored("one"), unscored("two"), batch_min=2)
+        assert app.runner.run("scoring", trigger="test").result == "ok"
+        clock.advance(86_400)
+        app.runner.run("scoring", trigger="test")
+        clock.step(-86_400)
+        for _ in range(2):
+            clock.advance(app.settings.judge.poll_s - 1)
+            assert not WAITS["scoring"](app.rooms)
+            clock.advance(1)
+            assert WAITS["scoring"](app.rooms)
+            app.runner.run("scoring", trigger="test")
+        app.close()
 
     def test_results_that_are_gone_are_asked_for_again(self, root: Path, api: AnthropicApi) -> None:
         """They count as paid at the most that they can have cost."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _COLUMNS: Final = "run_id, job, trigger, slot, started_us, ended_us, result, counts"
 _KEPT_RUNS: Final = 1_000
 _KEPT_SLOTS: Final = 1_000
+_EVER: Final = (1 << 63) - 1
 _TOTALS: Final = (
     "SELECT count(*), coalesce(sum(final), 0), coalesce(sum(status = 'completed'), 0), "
     "coalesce(sum(status = 'completed' AND quality IS NOT NULL), 0) FROM tasks"
@@ -90,19 +91,20 @@ class RunningTables:
         )
         return [_run(row) for row in rows]
 
-    def last_run(self, job: str) -> Run | None:
-        """Return the newest run of a job that has ended."""
+    def last_run(self, job: str, until_us: int = _EVER) -> Run | None:
+        """Return the newest run of a job that has ended, of those that began until an instant.
+
+        With now, what ran while the clock stood ahead, and was set back since, is none of them.
+        """
         row = self.connection.execute(
-            f"SELECT {_COLUMNS} FROM runs WHERE job = ? AND ended_us IS NOT NULL ORDER BY started_us DESC LIMIT 1",
-            (job,),
+            f"SELECT {_COLUMNS} FROM runs WHERE job = ? AND started_us <= ? AND ended_us IS NOT NULL "
+            "ORDER BY started_us DESC LIMIT 1",
+            (job, until_us),
         ).fetchone()
         return None if row is None else _run(row)
 
     def last_success_us(self, jobs: Sequence[str], until_us: int) -> int | None:
-        """Return when the newest run of one of these jobs that went well began, of those until an instant.
-
-        With now, what ran while the clock stood ahead, and was set back since, is none of them.
-        """
+        """Return when the newest run of one of these jobs that went well began, of those until an instant."""
         names = ",".join("?" * len(jobs))
         row = self.connection.execute(
             f"SELECT max(started_us) FROM runs WHERE job IN ({names}) AND started_us <= ? AND result = 'ok'",
