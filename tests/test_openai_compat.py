@@ -464,6 +464,16 @@ class TestOnce:
         assert not api.files
         assert not api.jobs
 
+    def test_what_was_never_created_ends_where_files_cannot_be_deleted(self, rig: OpenaiRig, api: OpenaiApi) -> None:
+        """A person's word to cancel is heard, though the provider keeps what was uploaded."""
+        api.faults.append(Fault(CREATE, "drop"))
+        refused(lambda: submitted(rig))
+        rig.clock.advance(SETTLED_S)
+        api.faults.append(Fault("DELETE /files", "refuse", 405, message="No.", times=99))
+        rig.trainer().discard(client_token(rig.spec()))
+        assert len(api.files) == 2
+        assert not api.jobs
+
     def test_a_job_is_not_discarded(self, rig: OpenaiRig, api: OpenaiApi) -> None:
         """What has a job keeps its files."""
         job = submitted(rig)

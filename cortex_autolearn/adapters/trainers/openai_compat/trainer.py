@@ -348,7 +348,7 @@ class OpenaiTrainer:
 
     def _swept(self, token: str) -> None:
         try:
-            self._uploads.sweep(token)
+            self._uploads.tidy(token)
         except Fault as fault:
             raise faults.error(fault, "delete the uploads of", token) from None
 

@@ -69,17 +69,8 @@ class Uploads:
                     provided[part] = kept.id
         return provided
 
-    def sweep(self, token: str) -> None:
-        """Delete the files of a job; that there are none is no fault.
-
-        Raises:
-            Fault: one was not deleted; asking again goes on with it.
-        """
-        for upload in self.of(token):
-            self._line.delete_upload(upload.id)
-
     def tidy(self, token: str) -> str:
-        """Delete the files of a job that is over; return what is to be told of those that the provider never deletes.
+        """Delete the files of a job that is over or never came to be; return what to tell of those that always stay.
 
         Raises:
             Fault: one was not deleted; asking again goes on with it.
