@@ -474,6 +474,17 @@ class TestFrozen:
         there = [bench.folder(one).exists() for one in built]
         assert there == [False, True, False, True, True]
 
+    def test_what_a_person_has_built_stays(self, bench: Bench) -> None:
+        """Though the daily look had built the very same before, for nothing."""
+        first, second = training(2)
+        bench.collect(task(first))
+        built = bench.build()
+        bench.builder.spare("global", built.row.dataset_id)
+        assert not bench.builder.build("global", Handle(), is_to_stay=True).created
+        bench.collect(task(second), name="later.jsonl")
+        bench.builder.spare("global", bench.build().row.dataset_id)
+        assert bench.folder(built).exists()
+
     def test_a_damaged_dataset_is_not_read(self, bench: Bench) -> None:
         """A line that is not the one that was frozen, or is missing, or too many: never trained on."""
         bench.collect(*map(task, range(20)))

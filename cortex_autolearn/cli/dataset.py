@@ -117,7 +117,7 @@ def build(call: Call, *, master: str | None, as_json: bool) -> None:
     bar = Bar()
     with opened(call) as app:
         try:
-            made = app.datasets.build(scope, _Shown(bar))
+            made = app.datasets.build(scope, _Shown(bar), is_to_stay=True)
         finally:
             bar.clear()
     if as_json:

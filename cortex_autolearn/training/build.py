@@ -122,13 +122,14 @@ class Builder:
         self._training = training
         self._policy = policy
 
-    def build(self, scope: str, run: RunHandle, limits: Limits | None = None) -> Built:
+    def build(self, scope: str, run: RunHandle, limits: Limits | None = None, *, is_to_stay: bool = False) -> Built:
         """Make the dataset of a scope from what is collected now.
 
         Arguments:
             scope: ``global`` or a master.
             run: is told how far it is.
             limits: of the backend that will train on it; they make those of the settings narrower.
+            is_to_stay: a person asks for it, so that :meth:`spare` never removes it, whoever had it built first.
 
         Raises:
             NothingToBuildError: there is no training example.
@@ -148,7 +149,11 @@ class Builder:
             _require_examples(scope, chosen)
             self._require_no_leak(scope, chosen, bounds, Triples(shelves[2]))
             steps.advance(gathered.considered)
-            return self._freeze(scope, bounds, chosen)
+            built = self._freeze(scope, bounds, chosen)
+            if is_to_stay:
+                with self._store.write() as transaction:
+                    transaction.keep_dataset(scope, built.row.dataset_id)
+            return built
 
     def spare(self, scope: str, dataset_id: str) -> None:
         """Keep a dataset that was built for a training that did not start instead of the one that was kept so before.

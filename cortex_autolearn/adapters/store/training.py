@@ -69,6 +69,10 @@ class DatasetTables:
         )
         return None if row is None else str(row[0])
 
+    def keep_dataset(self, scope: str, dataset_id: str) -> None:
+        """Note that a dataset of a scope is to stay, though it was built for nothing."""
+        self.connection.execute("DELETE FROM meta WHERE key = 'spare_dataset:' || ? AND value = ?", (scope, dataset_id))
+
     def validated(self) -> Iterator[Validated]:
         """Yield all that was in the validation split of any dataset."""
         return map(Validated._make, self.connection.execute("SELECT task_id, plain, masked FROM validated"))
