@@ -281,6 +281,19 @@ class TestWhen:
             assert world.trainings.progress()[GLOBAL].new == new
         assert isinstance(world.check()[0], Start)
 
+    def test_a_training_of_a_former_version_hides_nothing_new(self, world: World) -> None:
+        """One that covers what was collected while the clock was ahead covered all that was still to come."""
+        world.collect(1000)
+        world.check()
+        world.pass_time(2 * HOUR_S)
+        world.tend()
+        with world.store.write() as transaction:
+            (training,) = transaction.trainings()
+            transaction.put_training(training._replace(covers_us=training.covers_us + 400 * instants.DAY_US))
+        world.collect(1000)
+        assert world.trainings.progress()[GLOBAL].new == 1000
+        assert isinstance(world.check()[0], Start)
+
     def test_a_model_for_each_master(self, tmp_path: Path) -> None:
         """With the scope "master", each master that has enough gets a training of its own."""
         world = World(tmp_path, scope="master")

@@ -384,13 +384,21 @@ def _scopes(reading: TrainingReading, counts: _Counts, policy: TrainingPolicy) -
 
 def _facts(reading: TrainingReading, scope: str, counts: _Counts, spent_usd: float) -> Facts:
     trainings = reading.trainings(scope)
-    made = [training.covers_us for training in trainings if training.state == "succeeded"]
+    made = [_covers_us(training) for training in trainings if training.state == "succeeded"]
     examples = counts.of(scope)
     new = counts.of(scope, max(made)) if made else examples
     ended = [training for training in trainings if training.state in {"succeeded", "failed"}]
-    failed = ended[-1].covers_us if ended and ended[-1].state == "failed" else None
+    failed = _covers_us(ended[-1]) if ended and ended[-1].state == "failed" else None
     since = None if failed is None else counts.of(scope, failed)
     return Facts(scope, examples, new, tuple(map(tried, trainings)), spent_usd, since_failure=since)
+
+
+def _covers_us(training: Training) -> int:
+    """Return up to when a training covers what was collected: never what came after it was asked for.
+
+    Rows of former versions cover outcomes that were collected while the clock was ahead, and all that is still to come.
+    """
+    return min(training.covers_us, training.asked_us)
 
 
 def _named(reading: TrainingReading, name: str) -> Training:
