@@ -335,6 +335,23 @@ class TestWhen:
         assert len(world.trainer.jobs()) == 1
         world.store.close()
 
+    def test_what_was_given_up_unanswered_may_cost(self, tmp_path: Path) -> None:
+        """Its submission got no answer, so it may run there: it makes no room in the budget for another."""
+        world = World(tmp_path, budget_month_usd=1.5)
+        world.collect(1000)
+        world.trainer.errors["submitted"] = refusal(retryable=True)
+        assert isinstance(world.check()[0], Start)
+        world.trainer.errors["find"] = refusal(retryable=True)
+        model_id = world.trainings.cancel("ft-20261122-001").model_id
+        world.tend()
+        world.trainings.tender.give_up(model_id, world.handle)
+        world.trainer.errors.clear()
+        decision = world.ask(is_forced=True)
+        assert isinstance(decision, Wait)
+        assert decision.reason == "budget_exhausted"
+        assert len(world.trainer.jobs()) == 1
+        world.store.close()
+
     def test_a_budget_that_shrank_holds_what_was_not_submitted(self, tmp_path: Path) -> None:
         """What was written down while there was money waits, and says for what; it goes on when there is some again."""
         world = World(tmp_path)

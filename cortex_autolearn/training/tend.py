@@ -68,12 +68,18 @@ class Tender:
         return counts
 
     def give_up(self, model_id: str, run: RunHandle) -> None:
-        """End a training here, whatever its backend is doing; one that has ended stays as it is."""
+        """End a training here, whatever its backend is doing; one that has ended stays as it is.
+
+        One of which its backend never told may have been taken when it was written down, and may run and cost there.
+        """
         with self._store.write() as transaction:
             training = transaction.training(model_id)
             if training is None or training.ended_us is not None:
                 return
-            ended = training._replace(state="cancelled", ending="cancel", ended_us=self._now_us())
+            taken_us = training.submitted_us or training.asked_us
+            ended = training._replace(
+                state="cancelled", ending="cancel", ended_us=self._now_us(), submitted_us=taken_us
+            )
             self._tell_end(transaction, ended)
             transaction.put_training(ended)
         self.show_trigger(run)
