@@ -350,6 +350,17 @@ class TestBatches:
             )
             assert desk.spent()["requests"] == len(api.charges) == 1
 
+    def test_a_former_model_that_retired_holds_up_no_other(self, root: Path, api: AnthropicApi) -> None:
+        """Whoever has set another one meanwhile has its tasks sent to that one by the very run that learns of it."""
+        with desk_at(root, api, batch_min=2) as desk:
+            texts = [f"[[errored not_found_error]] and enough words for {one}" for one in ("one", "two")]
+            desk.put("a.jsonl", *[unscored(text[-3:], output=text) for text in texts])
+            desk.settle()
+            desk.score()
+        with desk_at(root, api, batch_min=2, model="claude-haiku-4-5") as desk:
+            counts = desk.score()
+            assert (counts["retried"], counts["sent"]) == (2, 2)
+
     def test_a_batch_is_looked_at_as_often_after_a_clock_was_set_back(self, root: Path, api: AnthropicApi) -> None:
         """A run of the time when it stood ahead neither puts the looks off nor makes one due at once, over and over."""
         api.hold = True

@@ -110,7 +110,8 @@ class Batches:
         """Take in what batches have brought; False while it is not known of one whether it was taken.
 
         Raises:
-            JudgeAuthError: in one of them asks were refused for what would have all others refused as well.
+            JudgeAuthError: in one of them asks were refused for what would have all others refused as well; one of a
+                model that is not asked any more says nothing about others, and is only told of.
         """
         with self._store.read() as reading:
             open_batches = reading.open_batches()
@@ -122,8 +123,6 @@ class Batches:
                 self._session.run.trouble(unclear.error)
             is_sure = is_sure and not self._is_unsure(batch.token)
         if self._refused is not None:
-            with self._store.write() as transaction:
-                transaction.set_judge_note("model", {})  # it may be the model that is gone: the next run looks
             raise self._refused
         return is_sure
 
@@ -226,9 +225,13 @@ class Batches:
                 if item.batch == batch.token:  # else it was booked before
                     booking.book(transaction, item, by_number[number], terms, session.now_us, session.tally)
             session.count(transaction)
-        for result in results:
-            if isinstance(result, Refusal) and result.about_all:
-                self._refused = JudgeAuthError("score with the model", batch.model, result.reason, hint=_REFUSED_HINT)
+        reasons = [result.reason for result in results if isinstance(result, Refusal) and result.about_all]
+        if reasons:
+            refused = JudgeAuthError("score with the model", batch.model, reasons[-1], hint=_REFUSED_HINT)
+            if batch.model == session.policy.model:
+                self._refused = refused
+            else:
+                session.run.trouble(refused)
 
     def _close(self, batch: OpenBatch, state: str) -> None:
         """Let tasks that came back without a result wait again, step by step, and end the batch."""
