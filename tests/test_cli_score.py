@@ -286,6 +286,20 @@ class TestStatusAndDoctor:
         assert (check["verdict"], check["remedy"]) == ("warn", "Set judge.model to a current one")
         assert check["found"] == "claude-haiku-5-5 is deprecated and retires on 2027-10-07"
 
+    def test_what_is_too_dear_for_a_whole_budget_is_told_of(self, root: Path, api: AnthropicApi) -> None:
+        """It keeps nothing back, and no budget is reached: nobody would know why it is not scored."""
+        with Desk(root) as desk:
+            desk.put("b.jsonl", unscored("dear", output="<" * 300_000))
+            desk.settle()
+        settings = "[judge]\ndaily_usd = 0.05\nmax_text_chars = 400_000\n"
+        (root / "cortex-autolearn.toml").write_text(settings)
+        call(root, "score", env=env(api))
+        (check,) = doctor(root, ANTHROPIC_API_KEY=KEY)
+        assert (check["verdict"], "more than a whole budget" in check["found"]) == ("warn", True)
+        (root / "cortex-autolearn.toml").write_text(settings.replace("0.05", "9"))
+        call(root, "score", env=env(api))
+        assert [check["verdict"] for check in doctor(root, ANTHROPIC_API_KEY=KEY)] == ["ok"]
+
     def test_what_was_set_aside_is_told_of(self, root: Path, api: AnthropicApi) -> None:
         with Desk(root) as desk:
             desk.put("b.jsonl", unscored("odd", output="[[refusal]] The judge will not say a word about this"))

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class Standing(NamedTuple):
-    """All of it. ``unscored`` counts the tasks that lack only a score, whether somebody can give one or not."""
+    """All of it. ``unscored`` counts the tasks that lack only a score, whether somebody can give one or not.
+
+    ``is_too_dear`` tells that some wait which the last run passed over, as each may cost more than a whole budget.
+    """
 
     is_enabled: bool
     has_key: bool
@@ -29,6 +32,7 @@ class Standing(NamedTuple):
     labelled: int
     budgets: tuple[Budget, Budget]
     total: Spent
+    is_too_dear: bool
 
     @property
     def reached(self) -> list[Budget]:
@@ -79,24 +83,26 @@ def stand(reading: StandingReading, policy: JudgePolicy, today: int, unscored: i
             all the same, and its last run tells.
     """
     last = reading.last_run("scoring")
-    had_key = last is not None and last.counts.get("held", tally.NO_KEY) not in {tally.NO_KEY, tally.DISABLED}
+    held = tally.NO_KEY if last is None else last.counts.get("held", tally.NO_KEY)
     model = reading.judge_note("model")
     is_known = model.get("model") == policy.model
     retires_on = model.get("retires_on") if is_known else None
     of_day, of_month = budgets(reading, policy, today)
+    queue = reading.queue_counts()
     reached = reading.budgets_reached({one.period: one.limit for one in (of_day, of_month)})
     return Standing(
         policy.enabled,
-        has_key or had_key,
+        has_key or held not in {tally.NO_KEY, tally.DISABLED},
         policy.model,
         str(model.get("state", "unknown")) if is_known else "not looked up yet",
         None if retires_on is None else str(retires_on),
         unscored,
-        reading.queue_counts(),
+        queue,
         *reading.score_totals(),
         (
             of_day._replace(is_reached=of_day.period in reached),
             of_month._replace(is_reached=of_month.period in reached),
         ),
         reading.spend_total(),
+        queue.waiting > 0 and held == tally.TOO_DEAR,
     )

@@ -50,12 +50,15 @@ def _queue(found: Standing, wait: str) -> Iterator[Check]:
     for budget in found.reached:
         text = f"the budget of {budget.period} is reached ({budget.limit / MICRO_USD:.2f} USD); {wait}"
         yield Check("judge", "warn", text, "Wait for the next, or raise judge.daily_usd or judge.monthly_usd")
+    if found.is_too_dear:
+        text = f"what waits for the judge may cost more than a whole budget, task by task; {wait}"
+        yield Check("judge", "warn", text, "Raise judge.daily_usd or judge.monthly_usd, or lower judge.max_text_chars")
     if aside:
         reason = next(iter(found.queue.set_aside))[:_REASON_CHARS]
         example = found.queue.examples[0][:_REASON_CHARS]
         text = f"{counted(aside, 'task')} set aside, mostly: {reason}; such as {example}"
         yield Check("judge", "warn", text, "Score them by hand: cortex-autolearn label TASK_ID SCORE")
-    if not found.reached and not aside:
+    if not (found.reached or found.is_too_dear or aside):
         yield Check("judge", "ok", f"{wait}, {found.queue.sent:,} of them are sent; {found.scored:,} are scored")
 
 
