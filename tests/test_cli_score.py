@@ -322,6 +322,15 @@ class TestStatusAndDoctor:
         assert [check["verdict"] for check in doctor(root, ANTHROPIC_API_KEY=KEY)] == ["ok"]
         assert judge_status(root)["set_aside"] == {}
 
+    def test_what_a_person_scored_before_is_not_told_of(self, root: Path) -> None:
+        """A task may be set aside when its label is there already: it was on its way to the judge, or is calibrated with."""
+        with Desk(root) as desk, desk.store.write() as transaction:
+            transaction.enqueue([("odd", 0, 1)])
+            transaction.put_label(Label("odd", 3.0, "", "ann", 1))
+            (item,) = transaction.waiting_items(0, 1)
+            transaction.set_aside(item.id, 0, 1, "invalid")
+        assert judge_status(root)["set_aside"] == {}
+
     def test_of_many_reasons_the_commonest_are_told(self, root: Path) -> None:
         """A reason may name a number that is another one for each task: status, and who scrapes it, take no harm."""
         with Desk(root) as desk, desk.store.write() as transaction:

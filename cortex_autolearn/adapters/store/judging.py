@@ -300,15 +300,14 @@ class JudgingTables:
         return cursor.rowcount
 
     def queue_counts(self) -> QueueCounts:
-        """Return what is in the queue, and why most of what was set aside was."""
+        """Return what is in the queue, and why most of what was set aside was; what a person has scored is settled."""
         states = dict(self.connection.execute("SELECT state, count(*) FROM judge_queue GROUP BY state").fetchall())
+        aside = "FROM judge_queue WHERE state = 'set_aside' AND task_id NOT IN (SELECT task_id FROM labels)"
         rows = self.connection.execute(
-            "SELECT reason, count(*), min(task_id) FROM judge_queue WHERE state = 'set_aside' GROUP BY reason "
-            "ORDER BY 2 DESC, 1 LIMIT ?",
-            (_REASONS,),
+            f"SELECT reason, count(*), min(task_id) {aside} GROUP BY reason ORDER BY 2 DESC, 1 LIMIT ?", (_REASONS,)
         ).fetchall()
         reasons = {reason: count for reason, count, _ in rows}
-        if rest := states.get("set_aside", 0) - sum(reasons.values()):
+        if rest := self.connection.execute(f"SELECT count(*) {aside}").fetchone()[0] - sum(reasons.values()):
             reasons[OTHER_REASONS] = rest
         examples = tuple(task_id for _, _, task_id in rows)
         return QueueCounts(states.get("waiting", 0), states.get("sent", 0), len(self.open_batches()), reasons, examples)
