@@ -295,7 +295,8 @@ def verdicts(reading: Reading, policy: GatePolicy) -> tuple[dict[str, int], int]
 
 def look_for_lag(reading: Reading, entries: Sequence[Entry], now: datetime) -> Lag:
     """Return how far the files of bronze are not refined, by what the state knows of them and of the runs."""
-    return lag_of(entries, reading.sources(layout.BRONZE), now, reading.failing_since_us(_REFINING))
+    failing_since_us = reading.failing_since_us(_REFINING, instants.to_us(now))
+    return lag_of(entries, reading.sources(layout.BRONZE), now, failing_since_us)
 
 
 def lag_of(entries: Sequence[Entry], sources: list[Source], now: datetime, failing_since_us: int | None = None) -> Lag:

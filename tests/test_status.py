@@ -239,6 +239,19 @@ class TestLag:
             with app.store.read() as reading:
                 assert look_for_lag(reading, [grown], NOW).seconds < 2
 
+    def test_what_ran_while_the_clock_was_ahead_has_read_nothing_since(self, fleet: Path) -> None:
+        """A clock that was set back hides no failure until it has come as far again."""
+        grown = Entry("bronze/a.jsonl", 1, 2, 1_100, int((NOW - timedelta(seconds=1)).timestamp()) * 10**9)
+        with closing(build(fleet, environ={})) as app:
+            app.runner.run("silver", trigger="test", raise_errors=True)
+            with app.store.write() as transaction:
+                ahead_us, begun_us = to_us(NOW + timedelta(days=1)), to_us(NOW - timedelta(hours=2))
+                transaction.connection.execute("UPDATE runs SET started_us = ?", (ahead_us,))
+                transaction.begin_run(Run("failed", "silver", "watcher", None, begun_us, None, None, {}))
+                transaction.end_run("failed", "failed", begun_us + 1)
+            with app.store.read() as reading:
+                assert look_for_lag(reading, [grown], NOW).seconds == 7_200
+
     def test_a_file_from_the_future_has_not_waited_less_than_nothing(self) -> None:
         assert lag_of([self.FILE], [], NOW - timedelta(days=1)).seconds == 0
 

@@ -653,7 +653,7 @@ def test_a_key_of_any_length_and_content_is_bound_whole(root: Path) -> None:
 
 class TestRuns:
     def test_the_last_that_went_well_is_kept(self, store: Store) -> None:
-        """However often a job has failed since: when it last ended well is told for ever, as an alert asks for it."""
+        """However often a job has failed since: when it last ended well is told for ever, and since when it does not."""
         with store.write() as transaction:
             for number in range(1_100):
                 run = Run(f"run-{number:04}", "rollout", "heartbeat", None, number, None, None, {})
@@ -662,6 +662,7 @@ class TestRuns:
         with store.read() as reading:
             assert last_successes(reading.connection) == {"rollout": 1}
             assert reading.last_success_us(["rollout"], 1_100) == 1
+            assert reading.failing_since_us(["rollout"], 1_100) == 2
             assert reading.connection.execute("SELECT count(*) FROM runs").fetchone()[0] < 1_010
 
     def test_no_more_of_runs_and_slots_than_are_looked_at(self, store: Store) -> None:

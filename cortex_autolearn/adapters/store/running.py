@@ -71,11 +71,14 @@ class RunningTables:
             "SELECT started_us FROM runs WHERE job = ? ORDER BY started_us DESC LIMIT 1 OFFSET ?", (job, _KEPT_RUNS)
         ).fetchone()
         if oldest_kept is not None:
-            # The last that went well stays, however many have failed since: that is what an alert asks for.
+            # The last that went well stays, and the first after it, however many have failed since: alerts need both.
             self.connection.execute(
+                "WITH good AS (SELECT coalesce(max(started_us), -1) AS us FROM runs "
+                "WHERE job = :job AND result = 'ok'), "
+                "bad AS (SELECT coalesce(min(started_us), -1) AS us FROM runs "
+                "WHERE job = :job AND started_us > (SELECT us FROM good)) "
                 "DELETE FROM runs WHERE job = :job AND started_us < :oldest AND ended_us IS NOT NULL "
-                "AND run_id IS NOT (SELECT run_id FROM runs WHERE job = :job AND result = 'ok' "
-                "ORDER BY started_us DESC LIMIT 1)",
+                "AND started_us NOT IN (SELECT us FROM good UNION ALL SELECT us FROM bad)",
                 {"job": job, "oldest": oldest_kept[0]},
             )
         self.connection.execute(
@@ -113,13 +116,15 @@ class RunningTables:
         found: int | None = row[0]
         return found
 
-    def failing_since_us(self, jobs: Sequence[str]) -> int | None:
-        """Return when the first run of one of these jobs began after the last that went well: it failed, or runs."""
+    def failing_since_us(self, jobs: Sequence[str], until_us: int) -> int | None:
+        """Return when the first run of one of these jobs began after the last that went well: it failed, or runs.
+
+        Of those until an instant, as in :meth:`last_success_us`.
+        """
         names = ",".join("?" * len(jobs))
         row = self.connection.execute(
-            f"SELECT min(started_us) FROM runs WHERE job IN ({names}) AND started_us > "
-            f"coalesce((SELECT max(started_us) FROM runs WHERE job IN ({names}) AND result = 'ok'), 0)",
-            (*jobs, *jobs),
+            f"SELECT min(started_us) FROM runs WHERE job IN ({names}) AND started_us > ? AND started_us <= ?",
+            (*jobs, self.last_success_us(jobs, until_us) or 0, until_us),
         ).fetchone()
         found: int | None = row[0]
         return found
