@@ -491,7 +491,10 @@ class TestEvents:
             transaction.event("hq_collection")
         assert [one["event"] for one in events(root)] == ["hq_collection"]
 
-    @pytest.mark.parametrize("line", [b'{"seq":9223372036854775808}\n', b'{"seq":1e30}\n', b"no event\n"])
+    @pytest.mark.parametrize(
+        "line",
+        [b'{"seq":9223372036854775808}\n', b'{"seq":1e30}\n', b'{"seq":-1e30}\n', b'{"seq":-1}\n', b"no event\n"],
+    )
     def test_a_line_of_others_stops_nothing(self, root: Path, store: Store, line: bytes) -> None:
         """Whatever number it bears: ours follow it, each once."""
         with store.write() as transaction:

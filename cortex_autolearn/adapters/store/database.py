@@ -258,7 +258,7 @@ def _last_event(opened: int) -> tuple[int, int, bytes]:
         last = int(orjson.loads(line)["seq"]) if line else 0
     except (ValueError, KeyError, TypeError, OverflowError):
         last = _MAX_SEQ + 1
-    return (start + end, last, line) if last <= _MAX_SEQ else (start + end, 0, b"")
+    return (start + end, last, line) if 0 <= last <= _MAX_SEQ else (start + end, 0, b"")
 
 
 def _connect(path: Path, *, for_reading: bool = False) -> sqlite3.Connection:
