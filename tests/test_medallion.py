@@ -1062,6 +1062,29 @@ def test_a_quarantine_file_that_was_edited_stops_nothing(root: Path, rooms: Room
     assert len(rooms.quarantine()) == 2
 
 
+@pytest.mark.parametrize(
+    ("member", "other", "kept"),
+    [
+        (b'"offset":0', b'"offset":123456789012345678901', 1),
+        (b'"offset":0', b'"offset":-1', 1),
+        (b'"length":100', b'"length":123456789012345678901', 1),
+        (b'"length":100', b'"length":1234567890123', 2),
+    ],
+)
+def test_a_quarantine_file_with_other_numbers_stops_no_rebuild(
+    root: Path, rooms: Rooms, member: bytes, other: bytes, kept: int
+) -> None:
+    """A place that no file can have is not as we write it; a length that its text has not is not looked for."""
+    rooms.put("tasks.jsonl", b"x" * 100 + b"\n")
+    rooms.everything()
+    (path,) = (root / layout.QUARANTINE).iterdir()
+    content = path.read_bytes()
+    assert member in content
+    path.write_bytes(content.replace(member, other).replace(b"x" * (len(other) - len(member)), b"", 1))
+    rooms.medallion.rebuild(Handle())
+    assert len(rooms.quarantine()) == kept
+
+
 def test_a_rebuild_quarantines_nothing_twice(root: Path) -> None:
     """A record over the limit is kept by its position alone; and a file may come back after a rebuild without it."""
     with Rooms(root, max_record_bytes=4_096) as rooms:

@@ -136,9 +136,11 @@ class Medallion:
         """Tell whether what a quarantine line keeps does not stand in its file any more, or may not."""
         if not found.path.startswith(f"{layout.BRONZE}/"):
             return True  # another room's, which does not read it again
+        if found.text is None or len(found.text) != found.length:
+            return True
         try:
             with Lines(self._files, found.path) as lines:
-                return found.text is None or lines.at(found.offset, found.length) != found.text
+                return lines.at(found.offset, found.length) != found.text
         except BoundaryError:
             return True
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import msgspec
 
@@ -128,11 +128,15 @@ class Quarantined(NamedTuple):
     text: bytes | None
 
 
+_Position = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+"""What a file can have, and the state can hold."""
+
+
 class _Quarantined(msgspec.Struct):
     reason: str
     file: str
-    offset: int
-    length: int
+    offset: _Position
+    length: _Position
     text: str | None = None
     text_base64: str | None = None
 
