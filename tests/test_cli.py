@@ -517,6 +517,17 @@ class TestUsage:
         assert result.stderr.endswith(f"Error: No such command '{typed}'. Did you mean '{meant}'?\n")
         assert call(None, "zzz").stderr.endswith("Error: No such command 'zzz'.\n")
 
+    def test_a_shell_that_completes_a_typo_is_told_nothing(self) -> None:
+        """Whoever presses the tabulator behind a slip is not shown a traceback."""
+        asked = {
+            "_CORTEX_AUTOLEARN_COMPLETE": "bash_complete",
+            "COMP_WORDS": "cortex-autolearn stauts ",
+            "COMP_CWORD": "2",
+        }
+        command = [sys.executable, "-m", "cortex_autolearn"]
+        done = subprocess.run(command, env=os.environ | asked, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+
     def test_a_closed_pipe_is_silent(self, root: Path) -> None:
         call(root, "medallion")
         command = f"{sys.executable} -m cortex_autolearn config show --root {root} | true"

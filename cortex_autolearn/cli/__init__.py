@@ -61,6 +61,8 @@ class _Program(Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command's module and return the command; of a name that is nearly one, say which."""
         if cmd_name not in COMMANDS:
+            if ctx.resilient_parsing:  # a shell asks what may follow: after a slip nothing
+                return None
             from difflib import get_close_matches  # noqa: PLC0415 - only a typo needs it
 
             for near in get_close_matches(cmd_name, COMMANDS, 1):
