@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PATIENCE_S: Final = 10.0
+_PATIENCE_S: Final = 8.0  # who scrapes waits for 10 s, mostly: numbers of the process come before that
 _LEAST_S: Final = 1.0
 _REST: Final = 20
 """A look rests for this many times as long as it took, so that asking again and again costs at most 5 % of a core."""
