@@ -292,8 +292,10 @@ class TaskReader:
         return None if meaning is None else _remember(at.states, spelling, State(meaning, flags))
 
     def _work_out(self, keys: tuple[str, ...]) -> Layout:
+        known = frozenset(keys)  # asked for each place that a value may have
+
         def present(row: str) -> tuple[Place, ...]:
-            return tuple(place for place in self._rows[row] if place.top in keys)
+            return tuple(place for place in self._rows[row] if place.top in known)
 
         layout = Layout(keys, present)
         groups = []
