@@ -19,7 +19,7 @@ from cortex_autolearn.model.training_problems import (
     TooManyRecords,
 )
 from cortex_autolearn.ports import BoundaryError
-from cortex_autolearn.training.job import progress_of
+from cortex_autolearn.training.facts import progress_of
 from cortex_autolearn.training.tend import is_ours, read_trigger
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ from cortex_autolearn.model.trainings import Training
 from cortex_autolearn.ports import BackendError, BoundaryError
 from cortex_autolearn.training import cost
 from cortex_autolearn.training.build import NothingToBuildError
+from cortex_autolearn.training.facts import Counts, facts_of, progress_of, scopes_of
 from cortex_autolearn.training.plan import (
     Abandon,
     Bars,
@@ -37,7 +38,7 @@ from cortex_autolearn.training.plan import (
     decide_start,
     waits_for_dataset,
 )
-from cortex_autolearn.training.tend import Tender, configuration, tried
+from cortex_autolearn.training.tend import Tender, configuration
 
 if TYPE_CHECKING:
     from cortex_autolearn.model.training_policy import TrainingPolicy
@@ -142,8 +143,8 @@ class Trainings:
 
     def _look(self, scope: str, *, is_forced: bool) -> tuple[Facts, Decision]:
         with self._store.read() as reading:
-            counts = _Counts(reading, self._now_us())
-            facts = _facts(reading, scope, counts, cost.spent_in_month(reading.trainings(), self._clock.now()))
+            counts = Counts(reading, self._now_us())
+            facts = facts_of(reading, scope, counts, cost.spent_in_month(reading.trainings(), self._clock.now()))
             masters = sorted(counts.by_master().items(), key=str)
         if scope != GLOBAL and not facts.examples and not facts.jobs:
             known = ", ".join(f"{name} ({count:,})" for name, count in masters if name)
@@ -193,11 +194,10 @@ class Trainings:
 
     def _all_facts(self) -> dict[str, Facts]:
         with self._store.read() as reading:
-            counts, spent = (
-                _Counts(reading, self._now_us()),
-                cost.spent_in_month(reading.trainings(), self._clock.now()),
-            )
-            return {scope: _facts(reading, scope, counts, spent) for scope in _scopes(reading, counts, self._policy)}
+            counts = Counts(reading, self._now_us())
+            spent = cost.spent_in_month(reading.trainings(), self._clock.now())
+            scopes = scopes_of(reading, counts, self._policy)
+            return {scope: facts_of(reading, scope, counts, spent) for scope in scopes}
 
     def _build_and_start(self, facts: Facts, run: RunHandle, tell: Tell, *, by: str, is_forced: bool) -> Decision:
         """Build the dataset of a scope, decide again, and write down the training that is to start."""
@@ -323,13 +323,6 @@ class Trainings:
         return instants.to_us(self._clock.now())
 
 
-def progress_of(reading: TrainingReading, policy: TrainingPolicy, now_us: int) -> dict[str, Progress]:
-    """Return how far each scope is towards its next training at an instant."""
-    counts = _Counts(reading, now_us)
-    facts = [_facts(reading, scope, counts, 0.0) for scope in _scopes(reading, counts, policy)]
-    return {one.scope: Progress(one.examples, one.new, policy.min_examples) for one in facts}
-
-
 def decision_dict(decision: Decision) -> dict[str, Any]:
     """Return a decision as the log and ``--json`` show it: what, about which scope, and the numbers it rests on."""
     match decision:
@@ -347,58 +340,6 @@ def decision_dict(decision: Decision) -> dict[str, Any]:
             return {"decision": "abandon", "scope": scope, "model_id": model_id, "reason": reason}
         case _:
             assert_never(decision)
-
-
-class _Counts:
-    """How many training examples each master has, or got since some instants until now, each counted once.
-
-    One from the future, collected while the clock was ahead, is never among the new: it would be so at every look.
-    """
-
-    def __init__(self, reading: TrainingReading, now_us: int) -> None:
-        self._reading = reading
-        self._now_us = now_us
-        self._known: dict[int, dict[str | None, int]] = {}
-
-    def of(self, scope: str, since_us: int = -1) -> int:
-        """Return how many a scope got after an instant."""
-        counts = self.by_master(since_us)
-        return sum(counts.values()) if scope == GLOBAL else counts.get(scope, 0)
-
-    def by_master(self, since_us: int = -1) -> Mapping[str | None, int]:
-        """Return how many each master got after an instant; None stands for tasks without one."""
-        if since_us not in self._known:
-            until = () if since_us < 0 else (self._now_us,)
-            self._known[since_us] = self._reading.training_counts(since_us, *until)
-        return self._known[since_us]
-
-
-def _scopes(reading: TrainingReading, counts: _Counts, policy: TrainingPolicy) -> list[str]:
-    """Return what may be trained, and what is under way though the settings have changed."""
-    scopes = [GLOBAL]
-    if policy.scope == "master":
-        scopes = sorted(master for master in counts.by_master() if master is not None)
-    active = [training.scope for training in reading.active_trainings()]
-    return [*scopes, *(scope for scope in active if scope not in scopes)]
-
-
-def _facts(reading: TrainingReading, scope: str, counts: _Counts, spent_usd: float) -> Facts:
-    trainings = reading.trainings(scope)
-    made = [_covers_us(training) for training in trainings if training.state == "succeeded"]
-    examples = counts.of(scope)
-    new = counts.of(scope, max(made)) if made else examples
-    ended = [training for training in trainings if training.state in {"succeeded", "failed"}]
-    failed = _covers_us(ended[-1]) if ended and ended[-1].state == "failed" else None
-    since = None if failed is None else counts.of(scope, failed)
-    return Facts(scope, examples, new, tuple(map(tried, trainings)), spent_usd, since_failure=since)
-
-
-def _covers_us(training: Training) -> int:
-    """Return up to when a training covers what was collected: never what came after it was asked for.
-
-    Rows of former versions cover outcomes that were collected while the clock was ahead, and all that is still to come.
-    """
-    return min(training.covers_us, training.asked_us)
 
 
 def _named(reading: TrainingReading, name: str) -> Training:

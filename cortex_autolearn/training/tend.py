@@ -16,7 +16,8 @@ from cortex_autolearn.model.training_jobs import JobState, RemoteJob
 from cortex_autolearn.model.trainings import Model, Training
 from cortex_autolearn.ports import BackendError, BoundaryError
 from cortex_autolearn.training import cost
-from cortex_autolearn.training.plan import Abandon, Bars, Facts, Tried, beyond_budget, decide
+from cortex_autolearn.training.facts import tried
+from cortex_autolearn.training.plan import Abandon, Bars, Facts, beyond_budget, decide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -393,15 +394,3 @@ def _end_state(training: Training, found: RemoteJob | None, *, is_waited_out: bo
 
 def _is_late(training: Training, bars: Bars, now_us: int) -> bool:
     return isinstance(decide(Facts(training.scope, 0, 0, (tried(training),), 0.0), bars, now_us), Abandon)
-
-
-def tried(training: Training) -> Tried:
-    """Return what ``plan`` looks at of a training."""
-    return Tried(
-        training.model_id,
-        training.dataset_id,
-        training.state,
-        training.submitted_us,
-        training.ended_us,
-        training.seen is not None and training.seen.waiting_for_person,
-    )

@@ -1,0 +1,87 @@
+"""What a decision about a training rests on: examples, how many of them are new, and the trainings there were."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cortex_autolearn.model.training_jobs import GLOBAL
+from cortex_autolearn.training.plan import Facts, Progress, Tried
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cortex_autolearn.model.training_policy import TrainingPolicy
+    from cortex_autolearn.model.trainings import Training
+    from cortex_autolearn.ports import TrainingReading
+
+
+class Counts:
+    """How many training examples each master has, or got since some instants until now, each counted once.
+
+    One from the future, collected while the clock was ahead, is never among the new: it would be so at every look.
+    """
+
+    def __init__(self, reading: TrainingReading, now_us: int) -> None:
+        self._reading = reading
+        self._now_us = now_us
+        self._known: dict[int, dict[str | None, int]] = {}
+
+    def of(self, scope: str, since_us: int = -1) -> int:
+        """Return how many a scope got after an instant."""
+        counts = self.by_master(since_us)
+        return sum(counts.values()) if scope == GLOBAL else counts.get(scope, 0)
+
+    def by_master(self, since_us: int = -1) -> Mapping[str | None, int]:
+        """Return how many each master got after an instant; None stands for tasks without one."""
+        if since_us not in self._known:
+            until = () if since_us < 0 else (self._now_us,)
+            self._known[since_us] = self._reading.training_counts(since_us, *until)
+        return self._known[since_us]
+
+
+def scopes_of(reading: TrainingReading, counts: Counts, policy: TrainingPolicy) -> list[str]:
+    """Return what may be trained, and what is under way though the settings have changed."""
+    scopes = [GLOBAL]
+    if policy.scope == "master":
+        scopes = sorted(master for master in counts.by_master() if master is not None)
+    active = [training.scope for training in reading.active_trainings()]
+    return [*scopes, *(scope for scope in active if scope not in scopes)]
+
+
+def facts_of(reading: TrainingReading, scope: str, counts: Counts, spent_usd: float) -> Facts:
+    """Return what is known of a scope; ``spent_usd`` is what trainings cost in this month."""
+    trainings = reading.trainings(scope)
+    made = [_covers_us(training) for training in trainings if training.state == "succeeded"]
+    examples = counts.of(scope)
+    new = counts.of(scope, max(made)) if made else examples
+    ended = [training for training in trainings if training.state in {"succeeded", "failed"}]
+    failed = _covers_us(ended[-1]) if ended and ended[-1].state == "failed" else None
+    since = None if failed is None else counts.of(scope, failed)
+    return Facts(scope, examples, new, tuple(map(tried, trainings)), spent_usd, since_failure=since)
+
+
+def _covers_us(training: Training) -> int:
+    """Return up to when a training covers what was collected: never what came after it was asked for.
+
+    Rows of former versions cover outcomes that were collected while the clock was ahead, and all that is still to come.
+    """
+    return min(training.covers_us, training.asked_us)
+
+
+def tried(training: Training) -> Tried:
+    """Return what ``plan`` looks at of a training."""
+    return Tried(
+        training.model_id,
+        training.dataset_id,
+        training.state,
+        training.submitted_us,
+        training.ended_us,
+        training.seen is not None and training.seen.waiting_for_person,
+    )
+
+
+def progress_of(reading: TrainingReading, policy: TrainingPolicy, now_us: int) -> dict[str, Progress]:
+    """Return how far each scope is towards its next training at an instant."""
+    counts = Counts(reading, now_us)
+    facts = [facts_of(reading, scope, counts, 0.0) for scope in scopes_of(reading, counts, policy)]
+    return {one.scope: Progress(one.examples, one.new, policy.min_examples) for one in facts}
