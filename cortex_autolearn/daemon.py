@@ -282,6 +282,8 @@ class Daemon:
 
     def _on_bronze(self) -> None:
         """Ask for a silver run once bronze has been quiet, or has grown for long."""
+        if self._lanes.has_failed("silver"):
+            return  # tried again by the heartbeat, not at each growth: a fleet writes many times a second
         loop, debounce_s = asyncio.get_running_loop(), self._app.settings.medallion.follow_debounce_ms / 1_000
         if self._bronze_since is None:
             self._bronze_since = loop.time()
@@ -292,8 +294,11 @@ class Daemon:
 
     def _bronze_is_quiet(self) -> None:
         self._bronze_timer = self._bronze_since = None
+        self._ask_for_silver("watcher")
+
+    def _ask_for_silver(self, trigger: str) -> None:
         # Without follow_bronze only while a test runs, whose outcomes are wanted as they come.
-        self._lanes.ask(Request("silver", "watcher", if_waiting=not self._app.settings.medallion.follow_bronze))
+        self._lanes.ask(Request("silver", trigger, if_waiting=not self._app.settings.medallion.follow_bronze))
 
     async def _sweep(self, watcher: Watcher) -> None:
         while not await self._stops_within(self._app.settings.watch.sweep_s):
@@ -333,6 +338,8 @@ class Daemon:
         for job in WAITS.keys() - {"silver"}:  # bronze that grows is the watcher's business
             if job not in scheduled or not self._lanes.has_failed(job):  # that waits for its next time
                 self._lanes.ask(Request(job, "heartbeat", if_waiting=True))
+        if self._lanes.has_failed("silver"):  # no slot of the schedule tries that again
+            self._ask_for_silver("heartbeat")
 
     def _clock_step(self) -> timedelta | None:
         # Real time, also where the schedule's own runs faster.

@@ -423,6 +423,30 @@ def test_failing_job_waits_for_its_next_time(start: Callable[..., Process]) -> N
     assert daemon.stop() == 0
 
 
+def test_refining_that_failed_is_tried_again_by_the_heartbeat(start: Callable[..., Process]) -> None:
+    """Not at each growth, many times a second; and when the cause is gone, also if bronze grows no more."""
+    daemon = start().settled()
+    folder, aside = daemon.root / layout.BRONZE, daemon.root / "aside"
+    append(daemon.root, layout.BRONZE, "tasks.jsonl", task("a"))
+    until(lambda: collected(daemon.root) == {"a"}, "the first outcome")
+    daemon.signal(signal.SIGSTOP)  # what was not read when the folder went is what it finds when it is back
+    append(daemon.root, layout.BRONZE, "tasks.jsonl", task("b"))
+    folder.rename(aside)
+    folder.write_text("in the way")
+    daemon.signal(signal.SIGCONT)
+    daemon.wait_for("job_failed", 2, job="silver", trigger="heartbeat")
+    began, failed = time.monotonic(), len(daemon.logged("job_failed", job="silver"))
+    while time.monotonic() < began + 2:
+        append(aside.parent, aside.name, "tasks.jsonl", b"\n")
+        os.utime(folder)
+        time.sleep(0.02)
+    assert len(daemon.logged("job_failed", job="silver")) - failed <= 4
+    folder.unlink()
+    aside.rename(folder)
+    until(lambda: collected(daemon.root) == {"a", "b"}, "what was not read")
+    assert daemon.stop() == 0
+
+
 def test_storm_costs_a_few_runs(start: Callable[..., Process]) -> None:
     """Thousands of changes within seconds are worked off by a few runs."""
     daemon = start().settled()
