@@ -81,6 +81,7 @@ def read(reader: TaskReader, raw: bytes, fields: Fields) -> Reading | None:
         written_id = bytes(fields[at.task_id[0].top])
         task_id: str = _decode_text(written_id)
         created, started, completed = [_moment(places, fields) for places in at.times]
+        seconds, flags = _lasted(at, fields, state, started or created, completed)
         cost = _cost(at.cost, fields) if at.cost else b"null"
     except (msgspec.DecodeError, OverflowError):
         return None
@@ -88,27 +89,10 @@ def read(reader: TaskReader, raw: bytes, fields: Fields) -> Reading | None:
         return None
     if _BACKSLASH in written_id:
         written_id = _encode(task_id)
-    flags = state.flags
-    seconds: int | float | None = None
-    begun = started or created
-    if at.minutes or (at.seconds and (at.measures_plainly or bytes(fields["metadata"]).find(MILLISECONDS) >= 0)):
-        odd: list[str] = []
-        seconds = duration(at, fields, begun, completed, odd)
-        if odd:
-            return None
-    elif begun and completed:
-        elapsed = completed - begun
-        if elapsed.days < 0:
-            flags = state.reversed_flags
-        else:
-            seconds = seconds_of(elapsed) if elapsed.microseconds else elapsed.days * _DAY_S + elapsed.seconds
     answered, output_chars = _output(at.output, fields) if at.output else (b"null", 0)
     created_us = _to_us(created) if created else None
-    if completed:
-        rank_us = completed_us = _to_us(completed)
-    else:
-        completed_us = None
-        rank_us = times.rank_us(at.times, at.ranked_by, fields, reader.naive_zone) if at.ranked_by else times.NO_RANK
+    completed_us = _to_us(completed) if completed else None
+    rank_us = _rank_us(at, fields, reader) if completed_us is None else completed_us
     dated = completed or created
     return (
         at,
@@ -145,6 +129,24 @@ def read(reader: TaskReader, raw: bytes, fields: Fields) -> Reading | None:
     )
 
 
+def _lasted(
+    at: Layout, fields: Fields, state: State, begun: datetime | None, completed: datetime | None
+) -> tuple[int | float | None, bytes]:
+    """Return how many seconds a task took, and its flags; what needs another look raises OverflowError."""
+    if at.minutes or (at.seconds and (at.measures_plainly or bytes(fields["metadata"]).find(MILLISECONDS) >= 0)):
+        odd: list[str] = []
+        seconds = duration(at, fields, begun, completed, odd)
+        if odd:
+            raise OverflowError
+        return seconds, state.flags
+    if not (begun and completed):
+        return None, state.flags
+    elapsed = completed - begun
+    if elapsed.days < 0:
+        return None, state.reversed_flags
+    return seconds_of(elapsed) if elapsed.microseconds else elapsed.days * _DAY_S + elapsed.seconds, state.flags
+
+
 def _moment(candidates: tuple[Place, ...], fields: Fields) -> datetime | None:
     """Read a time in UTC; one that needs another look at its record raises OverflowError."""
     if not candidates:
@@ -160,6 +162,11 @@ def _moment(candidates: tuple[Place, ...], fields: Fields) -> datetime | None:
 def _to_us(moment: datetime) -> int:
     since = moment - _EPOCH
     return (since.days * _DAY_S + since.seconds) * 1_000_000 + since.microseconds
+
+
+def _rank_us(at: Layout, fields: Fields, reader: TaskReader) -> int:
+    """Return when a task that did not complete was told of last."""
+    return times.rank_us(at.times, at.ranked_by, fields, reader.naive_zone) if at.ranked_by else times.NO_RANK
 
 
 def _cost(candidates: tuple[Place, ...], fields: Fields) -> bytes:
