@@ -32,6 +32,7 @@ from cortex_autolearn.rollout import report
 from cortex_autolearn.rollout.decide import decide
 from cortex_autolearn.rollout.endpoints import Endpoints
 from cortex_autolearn.rollout.plan import History, begin_test
+from cortex_autolearn.rollout.project import read
 from cortex_autolearn.rollout.registry import Refused, Unchanged
 from cortex_autolearn.rollout.standing import stand
 from cortex_autolearn.rollout.steps import Done
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from cortex_autolearn.ports import Trainer
+    from cortex_autolearn.ports import Files, Trainer
 
 TEST = f"{MASTER}-{MODEL}"
 WATCH = f"{TEST}-watch"
@@ -925,6 +926,35 @@ class TestProjections:
         one.run()
         assert one.run() == {}
         assert not one.rollout.is_waiting()
+
+    def test_what_comes_for_one_test_has_no_other_ones_files_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While they are, nobody may write, and there are ever more tests; the run's last look is at all of them."""
+        with Town(tmp_path, clock=FakeClock(NOW)) as one:
+            for master in (MASTER, OTHER):
+                one.past(master)
+                one.add_model(f"ft-{master}", scope=master)
+                one.skills[f"ft-{master}"] = USUAL
+            one.until(lambda: one.phase() == one.phase(OTHER) == "testing", most=2)
+            files: list[str] = []
+
+            def counted(tree: Files, relative: str) -> dict[str, Any] | None:
+                files.append(relative)
+                return read(tree, relative)
+
+            monkeypatch.setattr("cortex_autolearn.rollout.project.read", counted)
+            one.work(10, run=False)
+            one.rooms.follow()
+            assert one.rollout.is_waiting()
+            assert files == []
+            one.run()
+            first, *last = files
+            mine, others = (layout.test_file(f"{master}-ft-{master}") for master in (MASTER, OTHER))
+            assert first == mine
+            assert sorted(last) == sorted(
+                [mine, others, layout.aliases_file(MASTER), layout.aliases_file(OTHER), layout.ROUTES]
+            )
 
     def test_evidence_is_the_same_from_what_is_stored(self, one: Town) -> None:
         """The running evidence and the one computed from stored trials have the same numbers, to the last bit."""

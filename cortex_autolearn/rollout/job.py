@@ -108,11 +108,11 @@ class Rollout:
                 return True
             if any(self._deployer.is_free(reading, one) for one in {one.master for one in reading.deploy_queue()}):
                 return True
-            if not self._projector.is_current(reading):
-                return True
             tests = reading.experiments(only_active=True)
             taken_in = cache(self._taken_in)
-            return any(waits(reading, self._files, test, now_us, taken_in) for test in tests)
+            if any(waits(reading, self._files, test, now_us, taken_in) for test in tests):
+                return True
+            return not self._projector.is_current(reading)  # last: it reads the files of all tests there ever were
 
     def masters_under_test(self) -> dict[str, int]:
         """Return the masters of which a test or a watch runs, or is paused, and since when."""
@@ -132,10 +132,14 @@ class Rollout:
         arms = [arm for route in routes.values() for arm in (route.champion, route.challenger)]
         return {arm.version for arm in arms if arm is not None}
 
-    def show(self) -> int:
-        """Write what follows from the state; return how many files were."""
+    def show(self, moved: str | None = None) -> int:
+        """Write what follows from the state; return how many files were.
+
+        Of a test that has ``moved`` and goes on that is its own file: nothing else changes before it ends.
+        """
         with self._store.write() as transaction:  # so that nobody moves the state meanwhile
-            return self._projector.show(transaction)
+            test = None if moved is None else transaction.experiment(moved)
+            return self._projector.show(transaction, test if test is not None and test.is_active else None)
 
     # --- what a person asks for ---------------------------------------------------------------------------------------
 
@@ -253,7 +257,7 @@ class Rollout:
                 self._follower.troubles.append(error)
                 continue
             if moved:
-                self.show()  # no test waits for another one's to be over
+                self.show(test.test_id)  # no test waits for another one's to be over
             changed |= moved
         return changed
 

@@ -65,11 +65,11 @@ class Projector:
         self._clock = clock
         self.troubles: list[BoundaryError] = []
 
-    def show(self, reading: RolloutReading) -> int:
-        """Bring all files to what the state says; return how many were written."""
+    def show(self, reading: RolloutReading, only: Experiment | None = None) -> int:
+        """Bring all files to what the state says, or that of one test; return how many were written."""
         written = 0
         self.troubles.clear()
-        for path, document in self._changes(reading, self.troubles):
+        for path, document in self._changes(reading, self.troubles, only):
             if document is None:
                 continue
             try:
@@ -84,14 +84,14 @@ class Projector:
         return not any(True for _ in self._changes(reading, []))
 
     def _changes(
-        self, reading: RolloutReading, troubles: list[BoundaryError]
+        self, reading: RolloutReading, troubles: list[BoundaryError], only: Experiment | None = None
     ) -> Iterator[tuple[str, dict[str, Any] | None]]:
         """Yield the files that say something else, with what they should say.
 
         None where nothing is to be written yet: a person is to be heard first, or is still writing. What cannot be read
         goes to ``troubles``.
         """
-        for path, wanted, is_stopped in self._wanted(reading):
+        for path, wanted, is_stopped in self._wanted(reading, only):
             try:
                 found = read(self._files, path)
                 is_written = found is None and self._is_fresh(path)
@@ -107,9 +107,9 @@ class Projector:
             if not same:
                 yield path, None if is_written or is_stopped(found) else document
 
-    def _wanted(self, reading: RolloutReading) -> Iterator[tuple[str, _Wanted, _Stopped]]:
+    def _wanted(self, reading: RolloutReading, only: Experiment | None) -> Iterator[tuple[str, _Wanted, _Stopped]]:
         """Yield each file, what makes its document of the one that stands there, and whether that is to be heard."""
-        tests, held = reading.experiments(), reading.servings()
+        tests, held = ([only], []) if only is not None else (reading.experiments(), reading.servings())
         for test in tests:
             yield (
                 layout.test_file(test.test_id),
