@@ -21,6 +21,7 @@ from cortex_autolearn.ports import BackendError, BoundaryError
 from cortex_autolearn.testing import FakeClock
 from cortex_autolearn.testing.trainer import Script, ScriptedTrainer
 from cortex_autolearn.training.build import NothingToBuildError
+from cortex_autolearn.training.facts import progress_of
 from cortex_autolearn.training.job import Trainings, UnknownScopeError, UnknownTrainingError
 from cortex_autolearn.training.plan import Build, Decision, Poll, Start, Wait
 
@@ -303,6 +304,26 @@ class TestWhen:
         decisions = {decision.scope: type(decision) for decision in world.check()}
         assert decisions == {"security-master": Start, "inventory-master": Start, "cicd-master": Wait}
         assert len(world.trainer.jobs()) == 2
+        world.store.close()
+
+    def test_outcomes_are_looked_through_once_however_many_masters(self, tmp_path: Path) -> None:
+        """Each master's new examples count from a training of its own, and all of them come from one look."""
+        world = World(tmp_path, scope="master")
+        for number in range(5):
+            world.pass_time(60)
+            world.collect(1000, f"{number}-master")
+            world.check()
+        world.pass_time(2 * HOUR_S)
+        world.tend()
+        world.collect(7, "3-master")
+        asked: list[str] = []
+        with world.store.read() as reading:
+            reading.connection.set_trace_callback(asked.append)
+            found = progress_of(reading, world.policy, instants.to_us(world.clock.now()))
+        assert {scope: one.new for scope, one in found.items()} == {
+            f"{number}-master": 7 * (number == 3) for number in range(5)
+        }
+        assert len([query for query in asked if "FROM outcomes" in query]) == 1
         world.store.close()
 
     def test_budget(self, tmp_path: Path) -> None:

@@ -16,27 +16,25 @@ if TYPE_CHECKING:
 
 
 class Counts:
-    """How many training examples each master has, or got since some instants until now, each counted once.
+    """How many training examples each master has, or got since some instants until now, all found out in one look.
 
     One from the future, collected while the clock was ahead, is never among the new: it would be so at every look.
     """
 
     def __init__(self, reading: TrainingReading, now_us: int) -> None:
-        self._reading = reading
+        self._times = reading.training_times()
         self._now_us = now_us
-        self._known: dict[int, dict[str | None, int]] = {}
 
     def of(self, scope: str, since_us: int = -1) -> int:
         """Return how many a scope got after an instant."""
-        counts = self.by_master(since_us)
-        return sum(counts.values()) if scope == GLOBAL else counts.get(scope, 0)
+        chosen = self._times.values() if scope == GLOBAL else [self._times.get(scope, ())]
+        if since_us < 0:
+            return sum(map(len, chosen))
+        return sum(since_us < at_us <= self._now_us for times in chosen for at_us in times)
 
-    def by_master(self, since_us: int = -1) -> Mapping[str | None, int]:
-        """Return how many each master got after an instant; None stands for tasks without one."""
-        if since_us not in self._known:
-            until = () if since_us < 0 else (self._now_us,)
-            self._known[since_us] = self._reading.training_counts(since_us, *until)
-        return self._known[since_us]
+    def by_master(self) -> Mapping[str | None, int]:
+        """Return how many each master has; None stands for tasks without one."""
+        return {master: len(times) for master, times in self._times.items()}
 
 
 def scopes_of(reading: TrainingReading, counts: Counts, policy: TrainingPolicy) -> list[str]:

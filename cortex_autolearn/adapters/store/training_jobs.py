@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
+from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -14,7 +17,6 @@ if TYPE_CHECKING:
 
 _TRAINING: Final = ", ".join(Training._fields)
 _ALL_BUT_ID: Final = ", ".join(f"{name} = excluded.{name}" for name in Training._fields[1:])
-_EVER: Final = (1 << 63) - 1
 _MODEL: Final = "model_id, kind, base, artefact, scope, dataset_id, backend, metrics, made_us"
 
 
@@ -23,15 +25,21 @@ class TrainingJobTables:
 
     connection: sqlite3.Connection
 
-    def training_counts(self, since_us: int = -1, until_us: int = _EVER) -> dict[str | None, int]:
-        """Return how many training examples of each master were collected after one instant and until another."""
+    def training_counts(self) -> dict[str | None, int]:
+        """Return how many training examples of each master were collected."""
+        return {master: len(times) for master, times in self.training_times().items()}
+
+    def training_times(self) -> dict[str | None, array[int]]:
+        """Return of each master when its training examples were collected, in microseconds since 1970, in any order."""
         rows = self.connection.execute(
             "SELECT (SELECT t.master FROM tasks AS t WHERE t.task_id = o.task_id "
-            "ORDER BY t.final DESC, t.rank_us DESC, t.origin LIMIT 1), count(*) "
-            "FROM outcomes AS o WHERE o.split = 'training' AND o.collected_us > ? AND o.collected_us <= ? GROUP BY 1",
-            (since_us, until_us),
+            "ORDER BY t.final DESC, t.rank_us DESC, t.origin LIMIT 1), o.collected_us "
+            "FROM outcomes AS o WHERE o.split = 'training'"
         )
-        return dict(rows.fetchall())
+        times: defaultdict[str | None, array[int]] = defaultdict(partial(array, "q"))
+        for master, collected_us in rows:
+            times[master].append(collected_us)
+        return dict(times)
 
     def trainings(self, scope: str | None = None) -> list[Training]:
         """Return the trainings of a scope, or all, the oldest first."""
