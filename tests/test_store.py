@@ -23,6 +23,7 @@ from cortex_autolearn.adapters.store.metering import last_successes
 from cortex_autolearn.adapters.store.refining import Ascending, any_of_cortex
 from cortex_autolearn.adapters.store.running import OUTRANKED
 from cortex_autolearn.adapters.tree import Tree
+from cortex_autolearn.jobs import state_bytes
 from cortex_autolearn.model import layout
 from cortex_autolearn.model.runs import Run
 from cortex_autolearn.ports import BoundaryError, OutputDamagedError
@@ -607,6 +608,25 @@ class TestOpening:
             transaction.append(FILE, b"two\n")
             with store.read() as reading:
                 assert reading.outputs(layout.QUARANTINE) == {FILE: 4}
+
+    def test_what_sqlite_logs_takes_no_more_room_than_it_needs(self, root: Path, store: Store) -> None:
+        """A look that lasts keeps what is written beside it in the log; when it is over, the room is given back."""
+
+        def write(lines: int) -> None:
+            with store.write() as transaction:
+                for _ in range(lines):
+                    transaction.event("a", text="x" * 1_000_000)
+
+        with store.read() as reading:
+            assert reading.last_event_seq() == 0
+            for _ in range(10):
+                write(4)
+            large = state_bytes(root)
+        for _ in range(5):
+            write(1)
+        log = root / f"{layout.STATE}-wal"
+        assert large > 40_000_000
+        assert log.stat().st_size < 20_000_000
 
     def test_one_writer_at_a_time(self, root: Path, store: Store) -> None:
         """Threads and processes take turns, so that files and rows belong together."""

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _BUSY_TIMEOUT_S: Final = 60
 _EVENTS_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _CACHE_KIB: Final = 8_192
+_LOG_BYTES: Final = 16 << 20
+"""A log that a large transaction, or a long look beside many, made larger is cut to this when it begins anew."""
 _MAX_SEQ: Final = (1 << 63) - 1  # what SQLite can hold
 _MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
 
@@ -268,6 +270,7 @@ def _connect(path: Path, *, for_reading: bool = False) -> sqlite3.Connection:
             if not for_reading:
                 # Changing it is the one thing that does not wait for others; once changed, it is the file's own.
                 connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         except BaseException:
