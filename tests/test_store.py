@@ -748,3 +748,14 @@ class TestQuestions:
             (query,) = asked
             plan = reading.connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
         assert all("SEARCH tasks USING" in row[-1] and "tasks_of_cortex" in row[-1] for row in plan)
+
+    def test_letting_a_day_go_costs_as_much_as_its_tasks(self, store: Store) -> None:
+        """Nobody may write meanwhile, and there may be a year of other days, and as many days to let go."""
+        asked: list[str] = []
+        with store.write() as transaction:
+            transaction.connection.set_trace_callback(asked.append)
+            assert transaction.release_silver(20251126, layout.silver_file(20251126))
+            transaction.connection.set_trace_callback(None)
+            for query in asked:
+                plan = transaction.connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
+                assert not any(row[-1].startswith("SCAN tasks") for row in plan), query

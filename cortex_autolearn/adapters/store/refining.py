@@ -352,7 +352,9 @@ class RefiningTables:
         )
         if self.connection.execute(waits, (day,)).fetchone() is not None:
             return False
-        self.connection.execute("UPDATE tasks SET position = 0, length = 0 WHERE day = ? AND origin = 0", (day,))
+        self.connection.execute(
+            f"UPDATE tasks SET position = 0, length = 0 WHERE {_OF_DAY} AND origin = 0", {"day": day}
+        )
         self.connection.execute("DELETE FROM outputs WHERE path = ?", (path,))
         self.settle_day(day)
         return True
