@@ -627,6 +627,16 @@ class TestPeople:
             f"nothing serves the former champion any more: `deploy {MODEL} {MASTER}` tests it anew"
         )
 
+    def test_of_a_test_that_a_person_ended_nothing_stays_in_memory(self, one: Town) -> None:
+        """A daemon runs for years, and a command, another process, ends test after test beside it."""
+        self.start(one)
+        one.work(10)
+        daemon = one.rollout
+        one.restart()
+        assert isinstance(one.rollout.rollback(MASTER, **ME), Done)
+        daemon.run(one.handle)
+        assert daemon._follower._courses == {}  # noqa: SLF001 - what a process keeps shows nowhere else
+
     def test_a_step_that_may_not_be_taken_is_refused_with_the_reason(self, one: Town) -> None:
         """Nothing changes, and the answer says why."""
         self.start(one)

@@ -22,7 +22,7 @@ from cortex_autolearn.rollout.trials import Course, ends
 from cortex_autolearn.rollout.waiting import has_resumed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from cortex_autolearn.canonical import Readers
     from cortex_autolearn.model.experiments import Experiment
@@ -98,6 +98,11 @@ class Follower:
                 if not moved.any:
                     break
         return changed
+
+    def keep_only(self, tests: Collection[Experiment]) -> None:
+        """Let go of the evidence of all other tests: a person ended them, here or in another process."""
+        running = {test.test_id for test in tests}
+        self._courses = {test_id: course for test_id, course in self._courses.items() if test_id in running}
 
     def course(self, reading: RolloutReading, test: Experiment) -> Course:
         """Return a test's course as it stands."""

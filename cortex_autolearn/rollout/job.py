@@ -245,6 +245,7 @@ class Rollout:
     def _follow(self, counts: Counter[str]) -> bool:
         with self._store.read() as reading:
             tests = reading.experiments(only_active=True)
+        self._follower.keep_only(tests)
         # Asked once, and first: what was known by then is looked at before a window closes.
         until_us = self._taken_in() if tests else 0
         changed = False
