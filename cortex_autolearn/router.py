@@ -1,8 +1,9 @@
 """Public face for callers: which model serves this task, and how to ask it.
 
 Reads ``routes.json``, which ``rollout`` writes; the hash is ``assignment``'s, and ``model.routing`` says what may be in
-the file. Meant for the agents themselves: it imports little, starts no thread, keeps no file open and waits for no
-lock, so that processes may fork and threads share a router; and whatever becomes of the file, a choice is made.
+the file. Meant for the agents themselves: it imports little, starts no thread, keeps no file open and waits for another
+thread for a tenth of a second at most, so that processes may fork and threads share a router; and whatever becomes of
+the file, a choice is made.
 """
 
 from __future__ import annotations
@@ -35,8 +36,10 @@ MAX_ROUTES_BYTES: Final = 1 << 20
 DEFAULT_MAX_TOKENS: Final = 8_192
 """How long an answer of a base model may be where the caller does not say."""
 
-_LOST_S: Final = 0.03
-"""A thread that has not come back from a look this long after the next was due will not."""
+_FRESH_S: Final = 0.03
+"""While another thread looks, what is known serves on for so long after that look was due, and no longer."""
+_LOST_S: Final = 0.1
+"""A thread that has not come back from a look after so long will not."""
 _SETTLED_NS: Final = 2_000_000_000
 """A file that changed less than this ago is read again: file systems count time in steps of up to 2 s."""
 _MAX_NAMES: Final = 4_096
@@ -92,7 +95,8 @@ class Router:
     def choose(self, master: str, task_id: str) -> Choice:
         """Return the model that serves a task: the same for a task as long as the routes stay the same.
 
-        Never raises, and waits for nothing but a look at a file of a few kilobytes, 20 times a second at most.
+        Never raises, and waits for nothing but a look at a file of a few kilobytes, 20 times a second at most, by this
+        thread or another.
 
         Arguments:
             master: with ``-master`` or without; one of which nothing is known gets the default champion.
@@ -126,15 +130,20 @@ class Router:
 
     def _look(self) -> None:
         """Follow the file if it has changed; whatever stands there, what is known stays or becomes better."""
+        looking, due = self._looking, self._look_at
         started = monotonic()
-        looking = self._looking
-        if not looking.acquire(blocking=False):
-            # Another thread looks. Where it does not come back (it hangs, or was lost in a fork), this one is next.
-            if started - self._look_at > _LOST_S:
-                self._looking = Lock()
+        is_fresh = started - due <= _FRESH_S
+        # Where another thread looks, what is known may be of last night: then that look is waited for.
+        if not looking.acquire(timeout=0 if is_fresh else _LOST_S):
+            if not is_fresh and self._looking is looking:  # it hangs, or was lost in a fork: this one is next
+                self._looking, self._look_at = Lock(), monotonic()
+                self._look()
             return
         try:
-            self._look_at = started + LOOK_EVERY_S
+            if self._look_at != due:
+                return  # another has looked meanwhile
+            if is_fresh:
+                self._look_at = started + LOOK_EVERY_S
             known = self._loaded
             try:
                 found = self._renewed(known)
@@ -142,6 +151,7 @@ class Router:
                 found = known._replace(signature=None, trouble=self._trouble_of(error, known))
             if self._looking is looking:  # else others have looked meanwhile, and know better
                 self._loaded = found
+                self._look_at = started + LOOK_EVERY_S
         finally:
             looking.release()
 

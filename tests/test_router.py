@@ -416,6 +416,31 @@ def test_threads_share_a_router(tmp_path: Path) -> None:
     assert after_a_look(router, task_id="task-2").version == "ft-20251127-039"
 
 
+def test_threads_that_come_after_a_rest_know_what_is_new(tmp_path: Path) -> None:
+    """However long nobody asked, of many who then ask at once none is sent to who served before."""
+    put(tmp_path, {"security-master": Route(BASE)})
+    router = Router(tmp_path)
+    stale: list[str] = []
+
+    def choose(together: threading.Barrier, version: str) -> None:
+        together.wait()
+        chosen = router.choose("security-master", "t").version
+        if chosen != version:
+            stale.append(chosen)
+
+    for number in range(20):
+        version = f"ft-20251127-{number:03d}"
+        put(tmp_path, {"security-master": Route(Served(version, version))})
+        time.sleep(LOOK_EVERY_S * 3)
+        together = threading.Barrier(16)
+        threads = [threading.Thread(target=choose, args=(together, version)) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+    assert stale == []
+
+
 def test_thread_that_is_lost_while_it_looks_stops_no_other(tmp_path: Path) -> None:
     """When a look never ends (its thread hangs, or stayed behind in a fork), the next one is made all the same."""
     put(tmp_path, {"security-master": Route(BASE)})
