@@ -79,7 +79,10 @@ def asked_of(shown: list[Shown]) -> list[str]:
         ("snake_case, HTTP 500; serial 123456", ["snake", "case", "http", "500", "serial"]),
         ("Straße ﬁne \u0041\u030a", ["strasse", "fine", "å"]),
         ("日本語です x", ["日本", "本語", "語で", "です", "x"]),
-        ("“” — \ud800 !", []),
+        ("API密钥泄漏12345 x", ["api", "密钥", "钥泄", "泄漏", "x"]),
+        ("लॉगिन कोड की जाँच।", ["लॉगिन", "कोड", "की", "जाँच"]),
+        ("ที่นี่ log", ["ที", "ี่", "่น", "นี", "ี่", "log"]),
+        ("“” — \ud800 ⚠\ufe0f !", []),
         ("", []),
         ("a" * 99, ["a" * 40]),
     ],
@@ -256,6 +259,15 @@ def test_the_best_match_stands_last(tmp_path: Path) -> None:
     assert found[-1] == "Scan the login form of billing for injections"
     assert len(found) == 2
     model.close()
+
+
+def test_a_script_whose_vowels_are_marks_is_found_by_words(tmp_path: Path) -> None:
+    """In Hindi the example with the same word is found, not those with the same consonants."""
+    rows: list[Row] = [(None, None, asked, "") for asked in ("कल काल में कुल माल", "किला", "माली की कला", "कील कोल")]
+    with make(tmp_path / "m", rows, k=1) as model:
+        assert asked_of(model.retrieve("किला")) == ["किला"]
+        assert asked_of(model.retrieve("कला")) == ["माली की कला"]
+        assert model.retrieve("कोला") == []
 
 
 def test_scope_prefers_type_then_master(tmp_path: Path) -> None:

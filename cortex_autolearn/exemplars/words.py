@@ -7,10 +7,10 @@ fleet's tasks they are serial numbers and identifiers, which are rare, and would
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
 from typing import Final
-from unicodedata import normalize
+from unicodedata import category, normalize
 from zlib import crc32
 
 MAX_CHARS: Final = 6_000
@@ -20,7 +20,10 @@ _SKETCH: Final = 64
 _CHARS_PER_TOKEN: Final = 3
 _LONGEST_WORD: Final = 40
 _LONGEST_NUMBER: Final = 3
-_FIRST_UNSPACED: Final = "\u2e80"
+# Scripts without spaces: Thai and Lao, Burmese, Khmer, and what begins with the Chinese ones.
+_UNSPACED: Final = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\U0010ffff"
+_is_unspaced = re.compile(f"[{_UNSPACED}]").match
+_runs = re.compile(f"[{_UNSPACED}]+|[^{_UNSPACED}]+").findall
 _words = re.compile(r"[^\W_]+").findall
 
 
@@ -32,12 +35,25 @@ def tokens_of(text: str) -> int:
 def words_of(text: str) -> list[str]:
     """Return the words of the first :data:`MAX_CHARS` characters in their order; of scripts without spaces, pairs."""
     found = []
-    for word in _words(normalize("NFKC", text[:MAX_CHARS]).casefold()):
-        if word[0] >= _FIRST_UNSPACED and len(word) > 2:
+    folded = normalize("NFKC", text[:MAX_CHARS]).casefold()
+    for word in _words(folded) if folded.isascii() else _runs_of(folded):
+        if len(word) > 2 and _is_unspaced(word):
             found += [first + second for first, second in pairwise(word)]
         elif not (word.isdigit() and len(word) > _LONGEST_NUMBER):
             found.append(word[:_LONGEST_WORD])
     return found
+
+
+def _runs_of(text: str) -> Iterator[str]:
+    """Yield the words of any script, cut where one without spaces begins or ends."""
+    # A vowel of Hindi or Thai is a mark, which the regular expression takes for an end of the word.
+    between = {ord(char): " " for char in set(text) if not (char.isalnum() or _is_vowel(char))}
+    for word in text.translate(between).split():
+        yield from _runs(word)
+
+
+def _is_vowel(char: str) -> bool:
+    return char < "\u2e80" and category(char) in {"Mn", "Mc"}  # the marks above it are of emoji
 
 
 def sketch_of(words: Iterable[str]) -> frozenset[int]:
