@@ -86,7 +86,7 @@ def record(
     Arguments:
         root: the folder that holds ``coordination/``.
         task_id: any non-empty text; one task keeps one id.
-        master: which master did it: 1 to 128 letters, digits, dots, dashes, underscores.
+        master: which master did it: 1 to 121 letters, digits, dots, dashes, underscores, and ``-master`` or not.
         status: ``completed``, ``failed`` and ``cancelled`` are final; any other word says that it still moves.
         task_type: what kind of task it is.
         input: what was asked: text, or anything that JSON can hold.
@@ -119,7 +119,7 @@ def record(
     tried, routed = _routed(choice, fallback_from, given)
     fields: dict[str, object] = {
         "task_id": _text("task_id", task_id, empty_allowed=False),
-        "master": layout.safe_name("master", _text("master", master, empty_allowed=False)),
+        "master": _master(master),
         "task_type": _optional_text("task_type", task_type),
         "status": _text("status", status, empty_allowed=False),
         "input": input,
@@ -245,12 +245,21 @@ def _optional_text(name: str, value: object) -> str | None:
     return None if value is None else _text(name, value, empty_allowed=True)
 
 
+def _master(value: object) -> str:
+    name = layout.safe_name("master", _text("master", value, empty_allowed=False))
+    if layout.master_name(name) is None:  # with -master behind it, it would be no name
+        raise ValueError(f"master {name!r} is too long: at most 121 characters before -master are allowed")
+    return name
+
+
 def _number(name: str, value: object, *, at_least: float, at_most: float = math.inf) -> float | None:
     if value is None:
         return None
     allowed = f"{at_least} or more" if at_most == math.inf else f"{at_least} to {at_most}"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{name} is a {type(value).__name__}: only a number, {allowed}, is allowed")
+    if isinstance(value, int) and value.bit_length() > 64:  # some of these are no floats, and too long to be shown
+        raise ValueError(f"{name} is an integer of more than 64 bits: only {allowed} is allowed")
     if not (math.isfinite(value) and at_least <= value <= at_most):
         raise ValueError(f"{name} is {value}: only {allowed} is allowed")
     return value
@@ -300,10 +309,11 @@ def _object(name: str, value: object) -> dict[object, object] | None:
 
 
 def _bronze_file(root: Path) -> Path:
-    if not (root / layout.COORDINATION).is_dir():
-        hint = "Pass the folder that holds coordination/, or create it there with: cortex-autolearn run --init"
-        raise BoundaryError(_OPERATION, str(root), "it holds no folder coordination/", hint=hint, retryable=False)
-    return root / layout.BRONZE / f"{datetime.now(UTC):%Y%m%d}.jsonl"
+    with _explained(root):
+        if (root / layout.COORDINATION).is_dir():
+            return root / layout.BRONZE / f"{datetime.now(UTC):%Y%m%d}.jsonl"
+    hint = "Pass the folder that holds coordination/, or create it there with: cortex-autolearn run --init"
+    raise BoundaryError(_OPERATION, str(root), "it holds no folder coordination/", hint=hint, retryable=False)
 
 
 @contextmanager

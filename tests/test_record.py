@@ -148,6 +148,7 @@ def _nested(levels: int) -> list[Any]:
         ("task_id", "a\udc80", "task_id holds half a surrogate pair at position 1"),
         ("master", "../up", "master '../up' cannot be part of a path"),
         ("master", None, "master is a NoneType"),
+        ("master", "m" * 122, "is too long: at most 121 characters"),
         ("status", "", "status is empty"),
         ("status", None, "status is a NoneType"),
         ("task_type", 1, "task_type is a int"),
@@ -157,6 +158,8 @@ def _nested(levels: int) -> list[Any]:
         ("duration_seconds", float("nan"), "duration_seconds is nan"),
         ("duration_seconds", float("inf"), "duration_seconds is inf"),
         ("duration_seconds", "3", "duration_seconds is a str: only a number, 0 or more"),
+        ("duration_seconds", 10**400, "duration_seconds is an integer of more than 64 bits"),
+        ("quality_score", -(10**400), "quality_score is an integer of more than 64 bits: only 1 to 5"),
         ("quality_score", 0.99, "quality_score is 0.99: only 1 to 5"),
         ("quality_score", 5.01, "quality_score is 5.01: only 1 to 5"),
         ("quality_score", True, "quality_score is a bool"),
@@ -215,6 +218,12 @@ def test_root_without_coordination_is_refused(tmp_path: Path) -> None:
 
 def day_file(root: Path) -> Path:
     return write(root, task_id="first")
+
+
+def test_root_that_cannot_be_looked_at_is_explained(tmp_path: Path) -> None:
+    """What the system says of ROOT itself is the error that is promised, too."""
+    with pytest.raises(BoundaryError, match="cannot record a task: .*name too long"):
+        write(tmp_path / ("x" * 300))
 
 
 def test_torn_line_swallows_nothing(root: Path) -> None:
