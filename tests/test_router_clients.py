@@ -8,6 +8,9 @@ from typing import Any
 import botocore.session
 import openai
 import pytest
+from anthropic import Anthropic
+from anthropic_api import AnthropicApi
+from anthropic_rules import KEY as ANTHROPIC_KEY
 from botocore.validate import ParamValidator
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from openai_api import BASE, OpenaiApi
@@ -21,12 +24,21 @@ ASKED: list[dict[str, Any]] = [
     {"system": "s", "input": "i"},
     {"system": "s", "input": "i", "max_tokens": 100},
     {"system": "", "input": "i", "task_type": "scan"},
+    {"system": "s \ud800", "input": "report-\udcff.txt"},
 ]
 
 
 def request(root: Path, kind: str, asked: dict[str, Any], model: str) -> dict[str, Any]:
     put(root, {"a-master": Route(Served(model, "v", kind))})
     return Router(root).choose("a", "t").request(**asked)
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_messages_takes_it(tmp_path: Path, asked: dict[str, Any]) -> None:
+    """The anthropic package's client sends it, and a service as strict as the real one answers it."""
+    made = request(tmp_path, "base", asked, "claude-haiku-5-5")
+    with AnthropicApi() as api, Anthropic(api_key=ANTHROPIC_KEY, base_url=api.url, max_retries=0) as client:
+        assert client.messages.create(**made).stop_reason == "end_turn"
 
 
 @pytest.mark.parametrize("asked", ASKED)

@@ -49,6 +49,8 @@ class Choice:
     ) -> dict[str, Any]:
         """Return the keyword arguments for the provider's client, with examples where the model brings some.
 
+        Halves of surrogate pairs, which a name of a file may hold and no client can send, become question marks.
+
         Arguments:
             system: the system prompt.
             input: what the task asks.
@@ -68,4 +70,9 @@ class Choice:
         """
         if self.renderer is None:
             raise ValueError("this Choice did not come from a Router, which knows how to write its request")
-        return self.renderer.render(self, system=system, text=input, task_type=task_type, max_tokens=max_tokens)
+        system, text = _sendable(system), _sendable(input)
+        return self.renderer.render(self, system=system, text=text, task_type=task_type, max_tokens=max_tokens)
+
+
+def _sendable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
