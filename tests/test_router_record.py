@@ -81,14 +81,8 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path, fields: dict[str, An
     assert not (tmp_path / layout.BRONZE).exists()
 
 
-@pytest.mark.parametrize("fails", [(), ("champion",), ("tuned",), ("champion", "tuned")])
-def test_the_readmes_caller_records_whatever_happens(tmp_path: Path, fails: tuple[str, ...]) -> None:
-    """The README's function, as it stands there: each task leaves one record, one that failed and one rescued as well."""
-    document = routing.document({"security-master": EXPERIMENT}, generated_at="2025-11-27T02:00:00Z")
-    path = tmp_path / layout.ROUTES
-    path.parent.mkdir(parents=True)
-    path.write_bytes(orjson.dumps(document))
-    (tmp_path / layout.COORDINATION).mkdir()
+def readmes_caller(root: Path, fails: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return what the README's function stands among, where some models fail."""
 
     def create(*, model: str, **_: object) -> SimpleNamespace:
         if model in fails:
@@ -100,8 +94,21 @@ def test_the_readmes_caller_records_whatever_happens(tmp_path: Path, fails: tupl
     )
     client = SimpleNamespace(messages=SimpleNamespace(create=create))
     names: dict[str, Any] = {"client": client, "SYSTEM": "You are the security-master."}
-    exec(example.replace("/srv/cortex", str(tmp_path)), names)  # noqa: S102 -- the README is ours
+    exec(example.replace("/srv/cortex", str(root)), names)  # noqa: S102 -- the README is ours
     names["NAMES"]["v1.0.0"] = "champion"
+    return names
+
+
+@pytest.mark.parametrize("fails", [(), ("champion",), ("tuned",), ("champion", "tuned")])
+def test_the_readmes_caller_records_whatever_happens(tmp_path: Path, fails: tuple[str, ...]) -> None:
+    """The README's function, as it stands there: each task leaves one record, one that failed and one rescued as well."""
+    document = routing.document({"security-master": EXPERIMENT}, generated_at="2025-11-27T02:00:00Z")
+    path = tmp_path / layout.ROUTES
+    path.parent.mkdir(parents=True)
+    path.write_bytes(orjson.dumps(document))
+    (tmp_path / layout.COORDINATION).mkdir()
+
+    names = readmes_caller(tmp_path, fails)
     for number in range(20):
         with suppress(ConnectionError):
             assert names["work"](f"t{number}", "Look at it.").endswith("did it")
@@ -115,6 +122,18 @@ def test_the_readmes_caller_records_whatever_happens(tmp_path: Path, fails: tupl
     rescued = ("b", completed, "v1.0.0", tuned, "champion" in fails)
     tried = rescued if "tuned" in fails else ("b", "completed", tuned, None, False)
     assert told == {("a", completed, "v1.0.0", None, "champion" in fails), tried}
+
+
+@pytest.mark.parametrize("task", ["Look at it.", "Look at report-\udcff.txt."])
+def test_the_readmes_caller_has_its_answer_without_a_record(
+    tmp_path: Path, task: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A tree that cannot be written, or a text that cannot be recorded, costs no answer, and is told."""
+    work = readmes_caller(tmp_path)["work"]  # ROOT has no coordination/
+    assert work("t1", task) == "champion did it"
+    assert "t1 was not recorded" in caplog.text
+    with pytest.raises(ConnectionError):
+        readmes_caller(tmp_path, ("champion",))["work"]("t2", task)
 
 
 def test_a_choice_for_another_master_is_refused(tmp_path: Path) -> None:
