@@ -245,6 +245,9 @@ def test_score_scales_in_the_file(tmp_path: Path) -> None:
         ('[collect]\n"a\\nb\\u001b" = 3', "collect.a\nb\x1b", "a\\nb\\x1b: unknown setting"),
         ("[" + "x" * 5000 + "]", "x" * 80 + "…", "unknown section"),
         ("[collect]\nmin_duration_s = 700", "collect.min_duration_s", "at most collect.max_duration_s = 600.0 (default)"),
+        ("[rollout]\nmasters = ['security']", "rollout.masters[0]", "the name of a master, such as"),
+        ("[[judge.rubrics]]\nmaster='cicd'\nfile='r'", "judge.rubrics[0].master", 'such as "security-master"'),
+        ("[[dataset.system_prompts]]\nmaster='cicd'\nprompt='p'", "dataset.system_prompts[0].master", "the name of a"),
         ("[collect]\nmax_duration_s = 5", "collect.min_duration_s", "= 10.0: must be at most collect.max_duration_s"),
     ],
 )  # fmt: skip

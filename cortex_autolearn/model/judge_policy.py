@@ -10,9 +10,11 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from cortex_autolearn.model.layout import MASTER_FORM
+
 _DAY = r"\A20[0-9]{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])\Z"
 _MODEL = r"\A[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}\Z"
-_MASTER = r"\A[a-z0-9][a-z0-9._-]{0,127}\Z"
+_MASTER = rf"\A{MASTER_FORM}\Z"
 
 
 class ModelPrice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -37,6 +37,8 @@ CONFIG: Final = "cortex-autolearn.toml"
 
 OWN_SILVER_SUFFIX: Final = ".autolearn.jsonl"
 
+MASTER_FORM: Final = r"[a-z0-9][a-z0-9._-]{0,120}-master"
+"""What :func:`master_name` makes, as a pattern: settings that name a master otherwise would never meet one."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 

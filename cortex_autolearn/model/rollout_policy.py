@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from cortex_autolearn.model.layout import MASTER_FORM
+
 _NAME = r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
-_MASTER = r"\A[a-z0-9][a-z0-9._-]{0,120}\Z"
+_MASTER = rf"\A{MASTER_FORM}\Z"
 _NAME_ALLOWED = "a name of letters, digits, dots, dashes and underscores"
 _MASTER_ALLOWED = 'the name of a master, such as "security-master"'
 

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
+from cortex_autolearn.model.layout import MASTER_FORM
 from cortex_autolearn.model.training_jobs import Price
 
 DEFAULT_SYSTEM_PROMPT: Final = (
@@ -22,7 +23,7 @@ DEFAULT_BASE: Final = "claude-haiku-5-5"
 _OWN_BASES: Final = {"bedrock": "amazon.nova-micro-v1:0:128k", "openai_compat": ""}
 """The bases of backends that train others, where none is set; which one an API like OpenAI's has, nobody knows."""
 
-_MASTER: Final = r"\A[a-z0-9][a-z0-9._-]{0,127}\Z"
+_MASTER: Final = rf"\A(?:master|{MASTER_FORM})\Z"  # the first is that of a task without one
 _BASE: Final = r"\A[A-Za-z0-9][A-Za-z0-9._:@/-]{0,255}\Z"
 _BASE_OR_NONE: Final = r"\A(?:[A-Za-z0-9][A-Za-z0-9._:@/-]{0,255})?\Z"
 _DAY: Final = r"\A20[0-9]{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])\Z"
