@@ -427,7 +427,8 @@ class TrainingStore(Protocol):
 class BuiltDataset(Protocol):
     """A dataset as it was made: ``covers_us`` is the instant up to which collected outcomes went into it.
 
-    ``dropped`` counts by reason what was left out; ``created`` is False where it was there already.
+    ``dropped`` counts by reason what was left out; ``created`` is False where it was there already;
+    ``is_full`` tells that it holds as many training examples as settings and backend allow.
     """
 
     @property
@@ -438,6 +439,8 @@ class BuiltDataset(Protocol):
     def covers_us(self) -> int: ...
     @property
     def dropped(self) -> Mapping[str, int]: ...
+    @property
+    def is_full(self) -> bool: ...
 
 
 class Builds(Protocol):

@@ -344,6 +344,7 @@ class TestClean:
         assert set(bench.tasks(built)) == set(newest[:7])
         assert (built.row.train, built.row.validation) == (7, 3)
         assert bench.open(built).manifest.configuration["max_train"] == 7
+        assert built.is_full
         assert bench.open(built).manifest.configuration["max_example_chars"] == DatasetPolicy().max_example_chars
         assert built.row.dataset_id != bench.build().row.dataset_id
 

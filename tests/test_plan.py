@@ -70,6 +70,13 @@ def test_cleaning_leaves_too_few() -> None:
     assert (found.reason, found.progress.train_split) == ("too_few_after_cleaning", 999)
 
 
+def test_a_dataset_that_is_full_is_large_enough() -> None:
+    """Where settings or backend let fewer examples into a dataset than a training waits for, it starts with those."""
+    started = decide(facts(1200, made=built(500)._replace(is_full=True)), BARS, NOW)
+    assert isinstance(started, Start)
+    assert started.progress.train_split == 500
+
+
 def test_new_since_last_training() -> None:
     """After a training it takes as many new examples again, however many there are in all."""
     done = ended("succeeded", 1)

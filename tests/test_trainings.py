@@ -41,6 +41,7 @@ class Made:
     covers_us: int
     dropped: dict[str, int] = field(default_factory=dict)
     created: bool = True
+    is_full: bool = False
 
 
 class Counted:
@@ -50,6 +51,7 @@ class Counted:
         self._store = store
         self._clock = clock
         self.dropped = 0
+        self.is_full = False
         self.built: list[str] = []
         self.spared: list[tuple[str, str]] = []
         self.errors: dict[str, BoundaryError] = {}
@@ -64,7 +66,7 @@ class Counted:
         self.built.append(scope)
         self.then()
         ref = DatasetRef(f"{scope}-{count}", f"datasets/{scope}-{count}", count, count // 4)
-        return Made(ref, instants.to_us(self._clock.now()))
+        return Made(ref, instants.to_us(self._clock.now()), is_full=self.is_full)
 
     def spare(self, scope: str, dataset_id: str) -> None:
         self.spared.append((scope, dataset_id))
@@ -240,6 +242,14 @@ class TestWhen:
         assert isinstance(decision, Wait)
         assert decision.reason == "too_few_after_cleaning"
         assert world.trainer.jobs() == []
+
+    def test_a_dataset_that_may_not_be_larger_is_trained_on(self, world: World) -> None:
+        """A ``dataset.max_train`` below ``training.min_examples`` makes trainings smaller, and does not end them for good."""
+        world.collect(1000)
+        world.builds.dropped, world.builds.is_full = 500, True
+        (decision,) = world.check()
+        assert isinstance(decision, Start)
+        assert decision.dataset.train == 500
 
     def test_datasets_that_nothing_comes_of_do_not_pile_up(self, world: World) -> None:
         """Of what the daily look builds for nothing the latest is kept; what a person had built is let be."""

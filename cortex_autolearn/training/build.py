@@ -59,13 +59,14 @@ class LeakageError(BoundaryError):
 
 
 class Built(NamedTuple):
-    """A dataset as it was built; ``created`` is False where it was there already."""
+    """A dataset as it was built; ``created`` is False where it was there already; ``is_full``: no more may be in it."""
 
     row: DatasetRow
     created: bool
     dropped: dict[str, int]
     redactions: dict[str, int]
     covers_us: int
+    is_full: bool
 
     @property
     def ref(self) -> DatasetRef:
@@ -264,7 +265,8 @@ class Builder:
         if known is None or not self._is_whole(dataset_id, chosen):
             self._write(row, configuration, chosen)
             self._record(row, chosen, is_new=known is None)
-        return Built(row, known is None, chosen.dropped, chosen.redactions, covers_us)
+        is_full = row.train >= bounds.max_train
+        return Built(row, known is None, chosen.dropped, chosen.redactions, covers_us, is_full)
 
     def _is_whole(self, dataset_id: str, chosen: Chosen) -> bool:
         """Tell whether a dataset stands as it was frozen, with the manifest's word on whose each line is."""

@@ -226,7 +226,8 @@ class Trainings:
     def _build(self, facts: Facts, run: RunHandle) -> Built:
         trainer = self._trainer()
         made = self._builds.build(facts.scope, run, trainer.limits(self._policy.base))
-        built = Built(made.ref, None, (), made.covers_us, left_out=tuple(made.dropped.items()), created=made.created)
+        left_out = tuple(made.dropped.items())
+        built = Built(made.ref, None, (), made.covers_us, left_out=left_out, created=made.created, is_full=made.is_full)
         try:
             spec, lost = self._next_spec(facts, made.ref, trainer)
             built = built._replace(attempt=spec.attempt, lost_id=None if lost is None else lost.model_id)

@@ -10,7 +10,7 @@ The rules, in the order in which they apply to a scope:
 3. after a failed job it waits 1, 2, then 4 days; after the third failure in a row also until as many examples are new
    since the last one as a training needs, and after the third on one dataset for another one: what fails for a reason
    that lasts is not paid for again and again because a few outcomes came;
-4. with enough, a dataset is built; when cleaning leaves too few, it waits;
+4. with enough, a dataset is built; when cleaning leaves too few, and not because it is full, it waits;
 5. what stands in the way (``preflight``), a price beyond the budget, or a backend that is away makes it wait;
 6. otherwise it starts.
 """
@@ -74,7 +74,7 @@ class Built(NamedTuple):
     ``estimate`` is None where the backend could not be asked, for the reason in ``away``; ``covers_us`` is the instant
     up to which collected outcomes went into it. ``attempt`` is what a job on it now would be: one more than the backend
     knows of. Where the backend has a job that the state has lost, ``lost_id`` is its model's id. ``left_out`` counts by
-    reason what cleaning left out, ``created`` tells that it was not there before.
+    reason what cleaning left out, ``created`` tells that it was not there before, ``is_full`` that more would not fit.
     """
 
     dataset: DatasetRef
@@ -86,6 +86,7 @@ class Built(NamedTuple):
     lost_id: str | None = None
     left_out: tuple[tuple[str, int], ...] = ()
     created: bool = False
+    is_full: bool = False
 
 
 class Facts(NamedTuple):
@@ -238,7 +239,7 @@ def _of_failures(facts: Facts, bars: Bars, progress: Progress) -> Wait | None:
 
 
 def _of_built(facts: Facts, built: Built, bars: Bars, progress: Progress, *, is_forced: bool) -> Wait | None:
-    if built.dataset.train < bars.min_examples and not is_forced:
+    if built.dataset.train < bars.min_examples and not (built.is_full or is_forced):
         left_out = ", ".join(f"{reason}: {count}" for reason, count in built.left_out)
         text = f"{built.dataset.train} of {bars.min_examples} examples are left after cleaning"
         text += f" (left out: {left_out})" if left_out else ""
