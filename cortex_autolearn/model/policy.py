@@ -9,6 +9,7 @@ and the messages about bad values are made from them. ``extra`` may hold:
               ``timezone_or_empty``.
 ``at_most``   (text) the field of the same struct that this one must not exceed.
 ``below``     (text) the field of the same struct that this one must stay below.
+``days_below`` (text) the field of the same struct, in days, that this one, in seconds, must stay below.
 ``loopback_unless`` (text) the field of the same struct without which this address must be the machine's own.
 ``https_unless`` (text) the field of the same struct without which this URL must be https, or the machine's own.
 
@@ -309,6 +310,7 @@ _LIMITS: Final = {
 _RELATIONS: Final[dict[str, tuple[str, Callable[[Any, Any], bool]]]] = {
     "at_most": ("at most", le),
     "below": ("below", lt),
+    "days_below": ("less than the days of", lambda seconds, days: seconds < days * 86_400),
     "loopback_unless": ("a loopback address, as long as", lambda host, is_public: is_public or is_loopback(host)),
     "https_unless": ("https, or a loopback address, as long as", lambda url, is_open: is_open or is_private(url)),
 }

@@ -48,6 +48,7 @@ class RolloutPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             ge=0,
             le=31_536_000,
             description="seconds after which an assigned task without an outcome has failed; 0: never",
+            extra={"days_below": "max_days"},  # a promotion counts tasks whose window has closed
         ),
     ] = 86_400
 
