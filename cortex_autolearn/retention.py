@@ -6,9 +6,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from cortex_autolearn.model import instants, layout
+from cortex_autolearn.ports import BoundaryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from cortex_autolearn.adapters.observe import Log
     from cortex_autolearn.adapters.store import Store
@@ -26,12 +28,20 @@ def settled(entries: Iterable[Entry], sources: Iterable[Source], untouched_since
 
 
 def remove_old(store: Store, files: Files, clock: Clock, policy: RetentionPolicy, log: Log) -> dict[str, int]:
-    """Remove what ``policy`` keeps no longer; return how many files of each layer that were."""
+    """Remove what ``policy`` keeps no longer; return how many files of each layer that were.
+
+    Raises:
+        BoundaryError: a bronze file, which is Cortex's, cannot be removed; all else was.
+    """
     removed: dict[str, int] = {}
+    refused: list[BoundaryError] = []
     if policy.bronze_days != _KEEP:
-        removed["bronze_removed"] = len(_remove_bronze(store, files, clock, policy.bronze_days, log))
+        untouched_since = clock.now() - timedelta(days=policy.bronze_days)
+        removed["bronze_removed"] = len(_remove_bronze(store, files, untouched_since, log, refused))
     if policy.silver_days != _KEEP:
         removed["silver_removed"] = len(_remove_silver(store, files, clock, policy.silver_days, log))
+    if refused:
+        raise refused[0]
     return removed
 
 
@@ -45,20 +55,27 @@ def _is_settled(entry: Entry, known: dict[str, Source]) -> bool:
     )
 
 
-def _remove_bronze(store: Store, files: Files, clock: Clock, days: int, log: Log) -> Sequence[str]:
+def _remove_bronze(
+    store: Store, files: Files, untouched_since: datetime, log: Log, refused: list[BoundaryError]
+) -> Sequence[str]:
     with store.read() as reading:
         sources = reading.sources(layout.BRONZE)
-    untouched_since_us = instants.to_us(clock.now() - timedelta(days=days))
+    untouched_since_us = instants.to_us(untouched_since)
     old = [entry.relative for entry in settled(files.entries(layout.BRONZE, ".jsonl"), sources, untouched_since_us)]
     known = {source.path: source for source in sources}
     removed = []
     for relative in old:
         # Looked at once more: a listing of many files takes its time, and Cortex may append to any of them.
-        now = files.entry(relative)
-        if now is not None and now.mtime_ns // 1000 < untouched_since_us and _is_settled(now, known):
+        try:
+            now = files.entry(relative)
+            if now is None or now.mtime_ns // 1000 >= untouched_since_us or not _is_settled(now, known):
+                continue
             files.remove(relative)
-            log.info("retention_removed", layer="bronze", file=relative)
-            removed.append(relative)
+        except BoundaryError as error:
+            refused.append(error)
+            continue
+        log.info("retention_removed", layer="bronze", file=relative)
+        removed.append(relative)
     return removed
 
 

@@ -18,9 +18,11 @@ import pytest
 
 from cortex_autolearn.adapters import observe
 from cortex_autolearn.adapters.lock import FileLock, holder, is_held
+from cortex_autolearn.adapters.tree import Tree
 from cortex_autolearn.model import layout
 from cortex_autolearn.model.runs import Run
 from cortex_autolearn.ports import BoundaryError
+from cortex_autolearn.retention import remove_old
 from cortex_autolearn.runner import Unrecorded, WaitAbandonedError, _Recorded, lock_file
 from cortex_autolearn.testing import Fleet, append
 from cortex_autolearn.wiring import App, build
@@ -453,6 +455,31 @@ def test_bronze_is_removed_when_old_and_settled(tmp_path: Path) -> None:
         (line,) = one.logged("retention_removed")
         assert (line["layer"], line["file"]) == ("bronze", f"{layout.BRONZE}/settled.jsonl")
         assert one.run("collection", trigger="command").counts["high_quality"] == 3, "silver does not need it"
+
+
+class Held(Tree):
+    """A tree in which one file may not be removed, not even by a root that tests run as."""
+
+    def remove(self, relative: str) -> None:
+        if relative.endswith("/held.jsonl"):
+            raise BoundaryError(
+                "remove", relative, "Operation not permitted", hint="Look at its flags", retryable=False
+            )
+        super().remove(relative)
+
+
+def test_what_cannot_be_removed_keeps_nothing_else(tmp_path: Path) -> None:
+    """A bronze file that may not be removed is told of; all others, and old silver, are removed nevertheless."""
+    with application(tmp_path, **{"retention.bronze_days": 7, "retention.silver_days": 7}) as one:
+        for name in ("held", "other"):
+            age(write_bronze(tmp_path, f"{name}.jsonl", good_task(name)), 8)
+        one.run("medallion", trigger="command")
+        one.run("collection", trigger="command")
+        rooms = one.app.rooms
+        with pytest.raises(BoundaryError, match="not permitted"):
+            remove_old(rooms.store, Held(tmp_path), rooms.clock, rooms.settings.retention, one.app.log)
+        assert files_of(tmp_path, layout.BRONZE) == ["held.jsonl"]
+        assert files_of(tmp_path, layout.SILVER) == []
 
 
 def test_silver_is_removed_when_old_and_gated(tmp_path: Path) -> None:
