@@ -11,7 +11,7 @@ import subprocess
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -58,14 +58,19 @@ def test_a_daemon_is_asked(tmp_path: Path) -> None:
         to = address(tmp_path)
         assert get(to, "/healthz")[0] == 200
         until(lambda: get(to, "/readyz")[0] == 200, "readiness")
-        until(
-            lambda: (
-                metrics_of(tmp_path)["cortex_autolearn_tasks_waiting", ()] == 0
-                and metrics_of(tmp_path)["cortex_autolearn_tasks", (("state", "final"),)] == 51
-            ),
-            "the collection",
-        )
-        found = metrics_of(tmp_path)
+        found: dict[Any, float] = {}
+
+        def is_collected() -> bool:
+            # Tasks are decided on a moment before their run has ended, is recorded, and is counted.
+            found.update(metrics_of(tmp_path))
+            return (
+                found["cortex_autolearn_tasks_waiting", ()] == 0
+                and found["cortex_autolearn_tasks", (("state", "final"),)] == 51
+                and found["cortex_autolearn_job_runs_total", (("job", "collection"), ("result", "ok"))] >= 1
+                and ("cortex_autolearn_job_last_success_timestamp_seconds", (("job", "collection"),)) in found
+            )
+
+        until(is_collected, "the collection")
         told = json.loads(get(to, "/status")[2])
         split = {
             name: len((tmp_path / layout.OUTCOMES / name / "20251126.jsonl").read_bytes().splitlines())
