@@ -23,7 +23,7 @@ def lived(
     past = Past(root, days=days, **settings)
     past.add_model(backend=backend)
     if before:
-        past.tasks(before, **{key: value for key, value in options.items() if key in {"fails", "per_day"}})
+        past.tasks(before, **{key: value for key, value in options.items() if key in {"fails", "per_day", "quality"}})
     past.deploy()
     if count:
         past.tasks(count, percent_a=90, test_id=TEST, **options)
@@ -81,6 +81,15 @@ def test_a_test_that_has_ended(tmp_path: Path) -> None:
     """A model that was rolled back was tested: there is nothing to do about it."""
     past = lived(tmp_path / "root", fails=(13, 1))
     assert checks(past) == [("ok", "no test runs, and no model waits for one", "")]
+
+
+def test_a_quality_bar_that_cannot_be_met(tmp_path: Path) -> None:
+    """A champion whose tasks are scored as high as agents may score themselves leaves no room for a gain."""
+    past = lived(tmp_path / "root", before=1000, quality=(4.7, 4.7), rollout__min_quality_gain=0.4)
+    ((verdict, found, remedy),) = checks(past)
+    assert verdict == "warn"
+    assert f"{TEST} promotion is practically impossible: the champion's tasks are scored 4.69 of 5, and a gain" in found
+    assert "rollout.min_quality_gain" in remedy
 
 
 def test_a_bar_that_cannot_be_met(tmp_path: Path) -> None:

@@ -121,6 +121,17 @@ def _bars(test: Experiment) -> Iterator[Check]:
             f"that begin afterwards: cortex-autolearn abort {test.test_id}, then deploy the model again"
         )
         yield _warn(test, text, remedy)
+    scored = test.baseline.get("quality", 0.0)
+    if decide.is_quality_out_of_reach(scored, test.policy):
+        text = (
+            f"promotion is practically impossible: the champion's tasks are scored {scored:.2f} of 5, and a gain of "
+            f"more than {test.policy.min_quality_gain:g} is asked for"
+        )
+        remedy = (
+            "Lower rollout.min_quality_gain, or score more strictly; it holds for tests that begin afterwards: "
+            f"cortex-autolearn abort {test.test_id}, then deploy the model again"
+        )
+        yield _warn(test, text, remedy)
     half, most = test.notes.get("expected_days") or (None, None)
     if half is not None and plan.TOO_SLOW in test.notes.get("warnings", ()):
         share = f"{100 - test.percentage_a:g} % of the tasks"

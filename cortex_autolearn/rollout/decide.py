@@ -12,6 +12,7 @@ from math import exp, inf, log, sqrt
 from typing import TYPE_CHECKING, Final
 
 from cortex_autolearn.model.rollout import (
+    SCORES,
     Continue,
     Decision,
     Inconclusive,
@@ -127,6 +128,11 @@ def is_out_of_reach(baseline_completion: float, policy: RolloutPolicy) -> bool:
     A gain of 5 points on 95 % would need a challenger that never fails.
     """
     return policy.completion_gate == "gain" and baseline_completion >= 1 - policy.min_completion_gain / 100
+
+
+def is_quality_out_of_reach(baseline_quality: float, policy: RolloutPolicy) -> bool:
+    """Tell whether the champion is scored so high that no challenger can gain what a promotion needs."""
+    return baseline_quality + policy.min_quality_gain >= SCORES[1]
 
 
 def percentage_for(policy: RolloutPolicy, tasks_per_day: float) -> int:
