@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from cortex_autolearn.adapters.store.judging import any_scores
 from cortex_autolearn.adapters.store.many import rows_for
 from cortex_autolearn.adapters.store.refining import any_of_cortex, each_once
+from cortex_autolearn.adapters.store.scores import any_scores
 from cortex_autolearn.model.ledger import Collected, Line, Ungated
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from cortex_autolearn.adapters.store.outputs import Outputs
 from cortex_autolearn.adapters.store.refining import RefiningTables
 from cortex_autolearn.adapters.store.rollout import RolloutTables
 from cortex_autolearn.adapters.store.running import RunningTables
+from cortex_autolearn.adapters.store.scores import ScoreTables
 from cortex_autolearn.adapters.store.training import DatasetTables
 from cortex_autolearn.adapters.store.training_jobs import TrainingJobTables
 from cortex_autolearn.model import instants, layout
@@ -48,6 +49,7 @@ _MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
 class Reading(
     RefiningTables,
     CollectingTables,
+    ScoreTables,
     JudgingTables,
     RunningTables,
     DatasetTables,
