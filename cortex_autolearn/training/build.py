@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cortex_autolearn.model.training_policy import DatasetPolicy, TrainingPolicy
-    from cortex_autolearn.ports import Clock, DatasetStore, Files, RunHandle
+    from cortex_autolearn.ports import Clock, Files, RunHandle
+    from cortex_autolearn.training.needs import DatasetStore
 
 _ID_DIGITS: Final = 12
 _TRIES: Final = 3

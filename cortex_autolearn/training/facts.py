@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from cortex_autolearn.model.training_policy import TrainingPolicy
     from cortex_autolearn.model.trainings import Training
-    from cortex_autolearn.ports import TrainingReading
+    from cortex_autolearn.training.needs import TrainingReading
 
 
 class Counts:

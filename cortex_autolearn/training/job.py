@@ -42,15 +42,8 @@ from cortex_autolearn.training.tend import Tender, configuration
 
 if TYPE_CHECKING:
     from cortex_autolearn.model.training_policy import TrainingPolicy
-    from cortex_autolearn.ports import (
-        Builds,
-        Clock,
-        Files,
-        RunHandle,
-        Trainer,
-        TrainingReading,
-        TrainingStore,
-    )
+    from cortex_autolearn.ports import Clock, Files, RunHandle, Trainer
+    from cortex_autolearn.training.needs import Builds, TrainingReading, TrainingStore
 
 
 Tell = Callable[[dict[str, Any]], None]

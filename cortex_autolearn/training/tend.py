@@ -22,7 +22,8 @@ from cortex_autolearn.training.plan import Abandon, Bars, Facts, beyond_budget, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from cortex_autolearn.ports import Clock, Files, RunHandle, Trainer, TrainingStore, TrainingTransaction
+    from cortex_autolearn.ports import Clock, Files, RunHandle, Trainer
+    from cortex_autolearn.training.needs import TrainingStore, TrainingTransaction
 
 _OURS: Final = "cortex-autolearn"
 _TRIGGER_BYTES: Final = 65_536
