@@ -37,8 +37,6 @@ _DELETE: Final = 0x7F
 _OPEN_LIST: Final = 0x5B
 _MAX_RETRIES: Final = 1_000_000
 
-_decode_list: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
-
 
 def text(candidates: tuple[Place, ...], fields: Fields, flags: list[str]) -> str | None:
     """Read a name or a word; a number counts as its digits, anything else as nothing."""
@@ -68,7 +66,7 @@ def error(candidates: tuple[Place, ...], fields: Fields, flags: list[str]) -> st
         raw = value_at(place, fields)
         if raw is not None and place.top == "errors":
             if raw[0] == _OPEN_LIST:
-                raw = next((bytes(one) for one in _decode_list(raw) if not rawjson.is_empty(bytes(one))), None)
+                raw = next((one for one in rawjson.entries(raw) if not rawjson.is_empty(one)), None)
             elif _is_zero(raw):
                 flags.append("errors_is_zero")
                 continue
@@ -89,7 +87,7 @@ def retries(candidates: tuple[Place, ...], fields: Fields, flags: list[str]) -> 
     path, raw = first(candidates, fields)
     if raw is None:
         return None
-    value = len(_decode_list(raw)) if raw[0] == _OPEN_LIST else rawjson.number(raw)
+    value = sum(1 for _ in rawjson.entries(raw)) if raw[0] == _OPEN_LIST else rawjson.number(raw)
     if value is None:
         value = number_in_text(raw)
         flags.append("retries_unreadable" if value is None else "retries_as_text")

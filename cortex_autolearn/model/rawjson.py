@@ -6,7 +6,6 @@ where does it stand, which text does it hold. Everything here expects valid JSON
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -21,13 +20,18 @@ Fields = dict[str, msgspec.Raw]
 _decode: Final = msgspec.json.Decoder().decode
 _decode_fields: Final = msgspec.json.Decoder(Fields).decode
 _EMPTY: Final = frozenset((b"null", b'""', b"[]", b"{}"))
-_EMPTY_OBJECT: Final = re.compile(rb'(?:[{},\s]|"[^"\\]*+(?:\\.[^"\\]*+)*+"\s*+:|null|""|\[\s*+\])*+')
+_TEXT: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'  # possessive: a step that could be taken back costs memory
+_EMPTY_OBJECT: Final = re.compile(rb'(?:[{},\s]|%b\s*+:|null|""|\[\s*+\])*+' % _TEXT, re.DOTALL)
 """Of valid JSON: an object whose values are null, empty text, empty lists and objects of such."""
-_KEY: Final = re.compile(r'[\s,{]*("(?:[^"\\]|\\.)*")\s*:\s*', re.DOTALL)
+_KEY: Final = re.compile(rb"[\s,{]*+(%b)\s*+:\s*+" % _TEXT, re.DOTALL)
+_ATOM: Final = re.compile(rb"%b|[^\s,}\]]++" % _TEXT, re.DOTALL)
+_TO_BRACKET: Final = re.compile(rb'[^"{}\[\]]*+(?:%b[^"{}\[\]]*+)*+' % _TEXT, re.DOTALL)
+_TO_ENTRY: Final = re.compile(rb"[\s,]*+")
 _MAX_DIGITS: Final = 400
 _QUOTE: Final = 0x22
 _BACKSLASH: Final = 0x5C  # looked for as a number: `b"x" in data` raises and drops a TypeError first
 _OPEN_LIST: Final = 0x5B
+_CLOSE_LIST: Final = 0x5D
 _OPEN_OBJECT: Final = 0x7B
 
 
@@ -134,17 +138,39 @@ def repeated_key(raw: bytes) -> str | None:
 
 
 def spans(raw: bytes) -> Iterator[tuple[str, int, int]]:
-    """Yield every top-level key of an object with the byte range of its value, in order and repeated ones too."""
-    text = raw.decode()
-    one_byte_each = len(text) == len(raw)
-    # Numbers are passed over, not read: Python refuses integers of more than 4,300 digits.
-    scan = json.JSONDecoder(strict=False, parse_int=len, parse_float=len, parse_constant=len).raw_decode
+    """Yield every top-level key of an object with the byte range of its value, in order and repeated ones too.
+
+    Nothing is made of the values: a record may be large, and what Python makes of one takes thirty times as much.
+    """
     position = 0
-    while (match := _KEY.match(text, position)) is not None:
+    while (match := _KEY.match(raw, position)) is not None:
         start = match.end()
-        _, position = scan(text, start)
-        key: str = json.loads(match[1])
-        if one_byte_each:
-            yield key, start, position
-        else:
-            yield key, len(text[:start].encode()), len(text[:position].encode())
+        position = _end(raw, start)
+        yield _decode(match[1]), start, position
+
+
+def entries(raw: bytes) -> Iterator[bytes]:
+    """Yield the values of a list, one after the other: nothing is made of those that nobody asks for."""
+    position = 1
+    while raw[start := _past(_TO_ENTRY, raw, position)] != _CLOSE_LIST:
+        position = _end(raw, start)
+        yield raw[start:position]
+
+
+def _end(raw: bytes, start: int) -> int:
+    """Return where the value ends that begins at ``start``."""
+    if raw[start] not in (_OPEN_LIST, _OPEN_OBJECT):
+        return _past(_ATOM, raw, start)
+    position, depth = start, 0
+    while True:
+        bracket = _past(_TO_BRACKET, raw, position)
+        position = bracket + 1
+        depth += 1 if raw[bracket] in (_OPEN_LIST, _OPEN_OBJECT) else -1
+        if not depth:
+            return position
+
+
+def _past(pattern: re.Pattern[bytes], raw: bytes, position: int) -> int:
+    match = pattern.match(raw, position)
+    assert match is not None  # valid JSON has it there
+    return match.end()
