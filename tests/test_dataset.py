@@ -103,6 +103,20 @@ class TestNormalised:
         once = normalised(text)
         assert normalised(once).split() == once.split() or normalised(normalised(once)) == normalised(once)
 
+    def test_letters_under_a_heap_of_marks_take_no_longer(self) -> None:
+        """One record must not hold up everybody else: marks are put in order by exchanging neighbours."""
+        text = "a" + "\u0301" * 30_000 + "\u0316" * 30_000
+        began = time.process_time()
+        normalised(text)
+        assert time.process_time() - began < 1
+
+    @pytest.mark.parametrize(
+        "text", ["\uff2c\u4e2d\uac00\u3067\u3059\u3002", "e\u0301l e\u0316\u0301 \ufdfa ", "\u0439\u0451"]
+    )
+    def test_a_long_text_is_read_like_its_parts(self, text: str) -> None:
+        """Of any script, with blanks or without."""
+        assert normalised(text * 1_000) == " ".join((normalised(f"<{text}>")[1:-1] * 1_000).split())
+
     def test_other_words_do(self) -> None:
         """A number that differs is another task."""
         assert normalised("scan repo 17") != normalised("scan repo 18")

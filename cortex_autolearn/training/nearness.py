@@ -37,6 +37,9 @@ CROWDED: Final = -1
 
 _WORD: Final = re.compile("[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7af\uf900-\ufaff]|[^\\W_]+")
 """A run of letters and digits; of scripts that are written without blanks, each sign."""
+_LONGEST_RUN: Final = 1_000
+_LONG_RUN: Final = re.compile(rf"(?<![^\x00-\x7f])[^\x00-\x7f]{{{_LONGEST_RUN + 1}}}")
+_PIECE: Final = re.compile(rf"[\x00-\x7f]*+[^\x00-\x7f]{{0,{_LONGEST_RUN}}}+")
 _TOGETHER: Final = 3
 _CODES_KEPT: Final = 50_000
 _FEW_STEPS: Final = 160
@@ -48,8 +51,18 @@ _SAVED: Final = 400
 
 def normalised(text: str) -> str:
     """Return a text as duplicates are told by it: compatibility forms, case and white space made one."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(unicodedata.normalize("NFKC", folded).split())
+    return " ".join(_composed(_composed(text).casefold()).split())
+
+
+def _composed(text: str) -> str:
+    """Return a text in its compatibility form, in a time that grows with its length and no faster.
+
+    Marks that stand on one letter are put in their order by exchanging neighbours, and nothing else gets its turn
+    meanwhile: of a text of nothing but marks it is done piece by piece. No mark crosses an ASCII character.
+    """
+    if _LONG_RUN.search(text) is None:
+        return unicodedata.normalize("NFKC", text)
+    return "".join(unicodedata.normalize("NFKC", piece) for piece in _PIECE.findall(text))
 
 
 def method() -> str:
