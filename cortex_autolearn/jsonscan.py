@@ -14,6 +14,7 @@ import msgspec
 Fields = dict[str, msgspec.Raw]
 
 MAX_DEPTH: Final = 800  # msgspec gives up near 1000 on Python 3.11 and elsewhere later or never; we always here
+MAX_KEYS: Final = 100_000  # of one object: what Python makes of a key takes some 300 bytes
 MAX_OPEN: Final = 1 << 20  # open brackets that are followed before a stretch is cut: bounds the scanner's stack
 BOM: Final = b"\xef\xbb\xbf"
 
@@ -42,6 +43,7 @@ _LITERAL = re.compile(rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?
 _BLOCK_END = re.compile(rb"\*/|\n\{")
 _VALUE_BEFORE = re.compile(rb'(?:\[|"[ \t]*:)[ \t]*\Z')
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_NEXT_MARK = re.compile(rb'(?:[^"{}:]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?)*+([{}:])', re.DOTALL)
 _NOT_BRACKETS = bytes(sorted(set(range(256)) - set(b"{}[]")))
 _KNOWN_NON_VALUES = frozenset((b"NaN", b"nan", b"Infinity", b"-Infinity", b"None", b"True", b"False", b"undefined"))
 
@@ -68,10 +70,30 @@ def too_deep(text: bytes) -> bool:
     return False
 
 
+def too_wide(text: bytes) -> bool:
+    """Whether an object in it, the outermost one included, has more than MAX_KEYS keys."""
+    if text.count(b":") <= MAX_KEYS:
+        return False
+    keys = [0]
+    for found in _NEXT_MARK.finditer(text):
+        mark = found[1]
+        if mark == b":":
+            keys[-1] += 1
+            if keys[-1] > MAX_KEYS:
+                return True
+        elif mark == b"{":
+            keys.append(0)
+        elif len(keys) > 1:
+            keys.pop()
+    return False
+
+
 def parse(text: bytes) -> Fields | str:
     """The top level of exactly one JSON object, or why it is none."""
     if too_deep(text):
         return "nested too deeply"
+    if too_wide(text):
+        return "too many keys"
     try:
         fields = decode(text)
     except msgspec.ValidationError:

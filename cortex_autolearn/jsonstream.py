@@ -18,6 +18,7 @@ from cortex_autolearn.jsonscan import (
     BOM,
     DECODE_ERRORS,
     MAX_DEPTH,
+    MAX_KEYS,
     NEWLINE,
     OPEN,
     OPEN_LIST,
@@ -53,6 +54,7 @@ _BLANK = re.compile(rb"(?:[ \t\r]|\xef\xbb\xbf)*+")
 _WHITE: Final = b" \t\r\n"
 _CLOSE: Final = 0x7D
 _SHALLOW: Final = 2 * MAX_DEPTH  # bytes: a shorter object cannot nest too deeply
+_NARROW: Final = 5 * MAX_KEYS  # likewise: a shorter one cannot have too many keys
 
 
 def read(
@@ -167,8 +169,8 @@ class Reader:
             if not line:
                 at += 1
                 continue
-            if line[-1] != _CLOSE or line[0] != OPEN:
-                break
+            if line[-1] != _CLOSE or line[0] != OPEN or len(line) > _NARROW:
+                break  # what is long is looked at before it is decoded
             try:
                 fields = decode(line)
                 line.isascii() or line.decode()

@@ -7,6 +7,7 @@ import tracemalloc
 
 import pytest
 
+from cortex_autolearn.jsonscan import MAX_KEYS, parse
 from cortex_autolearn.jsonstream import MAX_DEPTH, Broken, Item, Reader, read
 
 BEFORE = b'{"task_id":"before","n":{"task_id":"phantom"}}'
@@ -331,4 +332,43 @@ def test_a_pending_stretch_is_not_read_again() -> None:
     items = list(read(data[at : at + 16384] for at in range(0, len(data), 16384)))
     assert time.process_time() - began < 5
     assert len(items) == 1
+    assert not broken(items)
+
+
+WIDE = {
+    "at the top": b'{"task_id":"x",%b}',
+    "below": b'{"task_id":"x","metadata":{%b}}',
+    "over many lines": b'{\n  "task_id": "x",\n  "list": [{}, {%b}]\n}',
+}
+
+
+@pytest.mark.parametrize("where", WIDE)
+def test_an_object_of_too_many_keys_is_quarantined(where: str) -> None:
+    """Once, with its text, wherever in the record it stands; the records beside it are read."""
+    text = WIDE[where] % b",".join(b'"%x":1' % number for number in range(MAX_KEYS + 1))
+    items, reader = run(b'{"task_id":"before"}\n' + text + b"\n" + AFTER)
+    assert ids(items) == FRAME
+    assert [(item.reason, item.text) for item in broken(items)] == [("too many keys", text)]
+    assert reader.broken_bytes == len(text)
+
+
+def test_what_has_too_many_keys_is_never_made() -> None:
+    """Python takes thirty times the record for it: one of 64 MiB would end the daemon, at each start anew."""
+    text = WIDE["at the top"] % b",".join(b'"%x":1' % number for number in range(4 * MAX_KEYS))
+    tracemalloc.start()
+    try:
+        assert parse(text) == "too many keys"
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * len(text)
+
+
+def test_many_keys_in_many_objects_are_no_harm() -> None:
+    """They count for each object, and a text may hold any number of colons."""
+    inside = b",".join(b'{"a":1,"b":{}}' for _ in range(MAX_KEYS // 2))
+    keys = b",".join(b'"%x":1' % number for number in range(MAX_KEYS - 3))
+    text = b'{"task_id":"x","output":[%b],"said":"%b",%b}\n' % (inside, b'{\\":' * MAX_KEYS, keys)
+    items, _ = run(text)
+    assert ids(items) == ["x"]
     assert not broken(items)
