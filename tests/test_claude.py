@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import logging
 import ssl
@@ -17,6 +18,7 @@ import anthropic_rules as rules
 import pytest
 import trustme
 from anthropic_api import AnthropicApi
+from anthropic_http import Handler
 from anthropic_rules import KEY
 from claude_support import HAIKU, RUBRIC, SOON, ask_all, ask_one, refused, several, with_judge
 
@@ -581,6 +583,27 @@ def test_the_key_is_never_told(api: AnthropicApi, caplog: pytest.LogCaptureFixtu
     assert len(told) > len(faults)
     assert "[key]" in "".join(told)
     assert KEY not in "".join(told)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize(
+    ("headers", "body", "cause"),
+    [
+        ({"content-encoding": "gzip"}, gzip.compress(b" " * (1 << 20)), "packed"),
+        ({}, b" " * (17 << 20), "longer than 16,777,216 bytes"),
+    ],
+)
+def test_an_answer_is_held_as_far_as_one_may_be_long(
+    api: AnthropicApi, monkeypatch: pytest.MonkeyPatch, status: int, headers: dict[str, str], body: bytes, cause: str
+) -> None:
+    """What is packed, or goes on and on, ends in an error and not in the memory of the daemon, whatever its status."""
+
+    def answer(handler: Handler) -> None:
+        handler._send(status, body, "", headers)
+
+    monkeypatch.setattr(Handler, "do_GET", answer)
+    with pytest.raises(BoundaryError, match=cause):
+        with_judge(api, lambda judge: judge.life(HAIKU))
 
 
 @pytest.mark.parametrize("key", ["sk-ant\nx-evil: 1", "sk ant", "schlüssel", "\x00", "k" * 2_000])

@@ -39,6 +39,9 @@ _WRITE_S: Final = 60.0
 _POOL_S: Final = 60.0
 _HIDDEN: Final = "[key]"
 _WAITS: Final = 3
+_ANSWER_BYTES: Final = 16 << 20
+"""A longer answer is none; results, which are read line by line, may be of any length."""
+_PLAIN: Final = "identity"
 
 
 class Reply(NamedTuple):
@@ -173,10 +176,13 @@ class Line:
             base_url=self._base_url,
             max_retries=0,
             timeout=timeout,
-            default_headers={"User-Agent": f"cortex-autolearn/{VERSION}"},
+            # A megabyte that is packed well is a gigabyte when it has been read.
+            default_headers={"User-Agent": f"cortex-autolearn/{VERSION}", "Accept-Encoding": _PLAIN},
             # Spans would carry what is judged to wherever the process sends its traces.
             open_telemetry=False,
-            http_client=anthropic.DefaultAsyncHttpxClient(limits=limits, timeout=timeout, follow_redirects=False),
+            http_client=anthropic.DefaultAsyncHttpxClient(
+                limits=limits, timeout=timeout, follow_redirects=False, event_hooks={"response": [_bound]}
+            ),
         )
         return self._client
 
@@ -226,6 +232,33 @@ class Line:
     def _clean(self, text: str) -> str:
         text = " ".join(text.replace(self._key, _HIDDEN).split())
         return (text[:_CAUSE_CHARS] + "…" if len(text) > _CAUSE_CHARS else text).rstrip(".")
+
+
+async def _bound(response: httpx2.Response) -> None:
+    """Have an answer end in an error where it is packed or too long to be one, before it is held."""
+    import httpx2  # noqa: PLC0415 - as above
+
+    if response.headers.get("content-encoding", _PLAIN) != _PLAIN:
+        raise httpx2.DecodingError("the answer is packed, though it was asked for plain", request=response.request)
+    if response.is_success and response.request.url.path.endswith("/results"):
+        return
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    stream: httpx2.AsyncByteStream = response.stream
+
+    class Bounded(httpx2.AsyncByteStream):  # the library asks for one by inheritance
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            size = 0
+            async for piece in stream:
+                size += len(piece)
+                if size > _ANSWER_BYTES:
+                    cause = f"the answer is longer than {_ANSWER_BYTES:,} bytes"
+                    raise httpx2.ReadError(cause, request=response.request)
+                yield piece
+
+        async def aclose(self) -> None:
+            await stream.aclose()
+
+    response.stream = Bounded()
 
 
 def _retry_after(header: str | None) -> float | None:
