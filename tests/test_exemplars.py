@@ -190,6 +190,21 @@ def test_the_core_set_covers_the_task_types() -> None:
     assert core.choose(candidates, tokens=0) == []
 
 
+def test_one_record_of_a_type_of_its_own_gets_into_no_core_set() -> None:
+    """It would stand in every request of its master. Where all types are rare, they share the turns."""
+
+    def candidate(number: int, task_type: str) -> core.Candidate:
+        return core.Candidate(number, task_type, 10, frozenset(range(10 * number, 10 * number + 10)))
+
+    usual = [candidate(number, ("scan", "fix")[number % 2]) for number in range(400)]
+    alone = candidate(400, "zzz")
+    assert len(core.choose([*usual, alone], tokens=900)) == 90
+    assert 400 not in core.choose([*usual, alone], tokens=900)
+    several = [candidate(400 + number, f"odd-{number}") for number in range(8)]
+    assert len(set(core.choose([*usual, *several], tokens=900)) & set(range(400, 408))) == 8
+    assert len(core.choose([candidate(number, f"odd-{number}") for number in range(300)], tokens=900)) == 90
+
+
 # --- how many, and which mix -----------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,8 @@ _LARGEST_SHARE: Final = 3
 """No example takes more than one in this many of the core's tokens."""
 _ALIKE: Final = (0.5, 0.9)
 """Resemblance from which an example says nothing new: at first, and when nothing newer is left."""
+_LEAST_SHARE: Final = 100
+"""A type of fewer than one in this many has no turn of its own: nobody gets into every request by one record."""
 _TRIED: Final = 200
 """Of a task type, as many of the most typical examples are looked at."""
 
@@ -32,14 +34,16 @@ class Candidate(NamedTuple):
 def choose(candidates: Iterable[Candidate], *, tokens: int) -> list[int]:
     """Return the examples of a core set of about ``tokens`` tokens, in the order in which they are shown.
 
-    Task types take turns, the most frequent first; each gives the example whose words are the most usual among those of
-    its type, then the next that differs from what it gave. Only when no type has a different one are similar ones taken
-    too: a core set that is too short is not cached. It ends with the first example that reaches ``tokens``.
+    Task types take turns, the most frequent first, and rare ones share a turn with what has no type; each gives the
+    example whose words are the most usual among those of its type, then the next that differs from what it gave. Only
+    when no type has a different one are similar ones taken too: a core set that is too short is not cached. It ends
+    with the first example that reaches ``tokens``.
     """
     types: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         if candidate.tokens * _LARGEST_SHARE <= tokens:
             types.setdefault(candidate.task_type or "", []).append(candidate)
+    _share_turns(types)
     by_frequency = sorted(types, key=lambda name: (-len(types[name]), name))
     left = {name: _typical(types[name]) for name in by_frequency}
     chosen: list[Candidate] = []
@@ -51,6 +55,14 @@ def choose(candidates: Iterable[Candidate], *, tokens: int) -> list[int]:
             if total >= tokens:
                 return [one.example for one in chosen]
     return [one.example for one in chosen]
+
+
+def _share_turns(types: dict[str, list[Candidate]]) -> None:
+    """Put examples of rare types and of none together, and leave them out where they are rare all the same."""
+    least = sum(map(len, types.values())) / _LEAST_SHARE
+    together = [one for name in [*types] if not name or len(types[name]) < least for one in types.pop(name)]
+    if len(together) >= max(1, least):
+        types[""] = together
 
 
 def _in_turns(left: dict[str, list[Candidate]], chosen: Sequence[Candidate], alike: float) -> Iterator[Candidate]:
