@@ -97,15 +97,17 @@ class TestNotStarted:
         assert found.remedy.endswith("not to wait: cortex-autolearn fine-tune trigger --force")
 
     @pytest.mark.parametrize(
-        ("option", "reason", "remedy"),
+        ("unreadable", "options", "reason", "remedy"),
         [
-            ("dataset.max_train=5", "5 of 8 examples are left after cleaning", "dataset build"),
-            ("dataset.max_example_chars=100", "no training example is left", "fine-tune trigger"),
+            (3, [], "5 of 8 examples are left after cleaning", "dataset build"),
+            (0, ["--set", "dataset.max_example_chars=100"], "no training example is left", "fine-tune trigger"),
         ],
     )
-    def test_cleaning(self, root: Path, option: str, reason: str, remedy: str) -> None:
+    def test_cleaning(self, root: Path, unreadable: int, options: list[str], reason: str, remedy: str) -> None:
         """Few examples that are left, or none, are told of with where to look."""
-        ready(root, "--set", option)
+        (path,) = (root / layout.OUTCOMES / "training").iterdir()
+        path.write_bytes(path.read_bytes().replace(b"Look at", b"Look \xe9t", unreadable))
+        ready(root, *options)
         found = look(root, **FEW_FLAGS)["readiness"]
         assert (found.verdict, reason in found.found, remedy in found.remedy) == ("warn", True, True), found
 
