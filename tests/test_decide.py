@@ -39,6 +39,7 @@ from cortex_autolearn.rollout.decide import (
     decide_watch,
     expected_days,
     is_out_of_reach,
+    is_quality_out_of_reach,
     percentage_for,
     quality_bound,
     shown,
@@ -309,6 +310,15 @@ def test_the_scaled_gate(baseline: float, bar: float) -> None:
 def test_a_champion_that_leaves_nothing_to_gain_is_told(baseline: float, gate: Any, points: float, out: bool) -> None:
     """From 95 % on, 5 points are practically impossible; one point is not."""
     assert is_out_of_reach(baseline, RolloutPolicy(completion_gate=gate, min_completion_gain=points)) is out
+
+
+@pytest.mark.parametrize(
+    ("baseline", "gain", "out"),
+    [(4.8, 0.2, True), (4.79, 0.2, False), (5.0, 0.1, True), (4.9, 0.3, True), (4.5, 0.4, False), (4.5, 0.5, True)],
+)
+def test_a_champion_that_is_scored_too_high_is_told(baseline: float, gain: float, out: bool) -> None:
+    """No challenger is scored above 5."""
+    assert is_quality_out_of_reach(baseline, RolloutPolicy(min_quality_gain=gain)) is out
 
 
 def test_thresholds_alone() -> None:
