@@ -118,7 +118,8 @@ def test_third_failure_on_same_data() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failures", "since", "waits"), [(2, 0, False), (3, 0, True), (3, 999, True), (3, 1000, False), (4, 0, True)]
+    ("failures", "since", "waits"),
+    [(2, 0, False), (3, 0, True), (3, 999, True), (3, 1000, False), (3, 1001, False), (4, 0, True)],
 )
 def test_failures_in_a_row(failures: int, since: int, waits: bool) -> None:
     """A few more outcomes are no other data: after three failures it takes as many as a training; a person need not wait."""
