@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cortex_autolearn.model.experiments import Actor, Phase
+from cortex_autolearn.model.experiments import Actor, AliasChange, Phase
 from cortex_autolearn.rollout.registry import (
     TRANSITIONS,
     Refused,
@@ -16,7 +16,9 @@ from cortex_autolearn.rollout.registry import (
     Step,
     Unchanged,
     Verb,
+    champions,
     follow,
+    former_champion,
 )
 
 M = "security-master"
@@ -200,3 +202,21 @@ def test_every_phase_can_end() -> None:
             begin == phase and end == "steady" and "person" in actors
             for (begin, _), (end, actors) in TRANSITIONS.items()
         )
+
+
+def test_former_champions_are_told_by_the_history() -> None:
+    """In their order, one that came back twice; the former one is the last that was another."""
+    named = [
+        ("champion", "v1"),
+        ("challenger", "z"),
+        ("champion", "ft-1"),
+        ("a", "x"),
+        ("champion", None),
+        ("champion", "v1"),
+    ]
+    history = [AliasChange("m-master", *one, 0, "promote", "daemon", "", None) for one in named]
+    assert champions(history) == ["v1", "ft-1", "v1"]
+    assert former_champion(history, "v1") == "ft-1"
+    assert former_champion(history, "".join(["ft", "-1"])) == "v1"
+    assert former_champion([*history, history[2]], "".join(["ft", "-1"])) == "v1"
+    assert former_champion(history[:2], "v1") is None

@@ -22,6 +22,7 @@ from cortex_autolearn.rollout.plan import (
     History,
     begin_test,
     begin_watch,
+    can_be_named,
     free_id,
     matured_before_us,
     notes,
@@ -216,3 +217,11 @@ def test_a_test_shows_zeros_before_its_first_task() -> None:
     names = {"tasks_assigned", "tasks_completed", "tasks_failed", "avg_duration", "avg_quality_score"}
     assert {name: {"a": 0, "b": 0} for name in names} == NO_METRICS
     assert len({id(row) for row in NO_METRICS.values()}) == 5
+
+
+@pytest.mark.parametrize(("length", "can"), [(100, True), (101, False)])
+def test_a_model_can_be_tested_where_its_tests_can_be_named(length: int, can: bool) -> None:
+    """With room for ``-watch`` and a number; a name may have 128 characters."""
+    model_id = "m" * length
+    assert can_be_named("development-master", model_id) is can
+    assert len(f"development-master-{model_id}-watch-99") == 128 + (not can)
