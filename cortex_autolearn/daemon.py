@@ -103,6 +103,7 @@ class Daemon:
         self._scheduler = Scheduler(planned(app.settings.schedule), self._time, self._on_due)
         self._bronze_timer: asyncio.TimerHandle | None = None
         self._bronze_since: float | None = None
+        self._bronze_put_off = False
         self._watcher = self._make_watcher()
 
     @property
@@ -283,7 +284,10 @@ class Daemon:
     def _on_bronze(self) -> None:
         """Ask for a silver run once bronze has been quiet, or has grown for long."""
         if self._lanes.has_failed("silver"):
-            return  # tried again by the heartbeat, not at each growth: a fleet writes many times a second
+            # Tried again by the heartbeat, not at each growth: a fleet writes many times a second. Noted, as a run that
+            # goes well just now may have passed this growth over.
+            self._bronze_put_off = True
+            return
         loop, debounce_s = asyncio.get_running_loop(), self._app.settings.medallion.follow_debounce_ms / 1_000
         if self._bronze_since is None:
             self._bronze_since = loop.time()
@@ -338,7 +342,8 @@ class Daemon:
         for job in WAITS.keys() - {"silver"}:  # bronze that grows is the watcher's business
             if job not in scheduled or not self._lanes.has_failed(job):  # that waits for its next time
                 self._lanes.ask(Request(job, "heartbeat", if_waiting=True))
-        if self._lanes.has_failed("silver"):  # no slot of the schedule tries that again
+        if self._bronze_put_off or self._lanes.has_failed("silver"):  # no slot of the schedule tries that again
+            self._bronze_put_off = False
             self._ask_for_silver("heartbeat")
 
     def _clock_step(self) -> timedelta | None:
