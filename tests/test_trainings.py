@@ -211,6 +211,13 @@ def world(tmp_path: Path) -> Iterator[World]:
     made.store.close()
 
 
+def lose_state(world: World) -> None:
+    """Take the state away, as a disk does that breaks: what the backend knows stays."""
+    world.store.close()
+    for path in (world.root / layout.AUTOLEARN).glob("state.db*"):
+        path.unlink()
+
+
 class TestWhen:
     @pytest.mark.parametrize(("count", "starts"), [(999, False), (1000, True), (1001, True)])
     def test_minimum(self, world: World, count: int, starts: bool) -> None:
@@ -644,9 +651,7 @@ class TestIds:
         world = World(tmp_path)
         world.collect(1000)
         world.check()
-        world.store.close()
-        for path in (world.root / layout.AUTOLEARN).glob("state.db*"):
-            path.unlink()
+        lose_state(world)
         again = World(tmp_path)
         again.pass_time(hours * HOUR_S)
         again.collect(1000)
@@ -667,9 +672,7 @@ class TestIds:
         world.collect(1000)
         world.check()
         world.pass_time(2 * HOUR_S)
-        world.store.close()
-        for path in (world.root / layout.AUTOLEARN).glob("state.db*"):
-            path.unlink()
+        lose_state(world)
         again = World(tmp_path)
         again.pass_time(2 * HOUR_S)
         again.collect(1000)
@@ -685,9 +688,7 @@ class TestIds:
         world.collect(1000)
         world.check()
         world.pass_time(2 * HOUR_S)
-        world.store.close()
-        for path in (world.root / layout.AUTOLEARN).glob("state.db*"):
-            path.unlink()
+        lose_state(world)
         again = World(tmp_path)
         again.pass_time(2 * HOUR_S)
         again.collect(1000)
