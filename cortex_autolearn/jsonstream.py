@@ -13,23 +13,19 @@ from typing import Final
 
 import msgspec
 
-from cortex_autolearn.jsonscan import (
-    BEHIND,
-    BOM,
+from cortex_autolearn.jsonscan.grammar import NEWLINE, OPEN, OPEN_LIST
+from cortex_autolearn.jsonscan.scanner import Cut, Scanner
+from cortex_autolearn.jsonscan.strict import (
     DECODE_ERRORS,
     MAX_DEPTH,
     MAX_KEYS,
-    NEWLINE,
-    OPEN,
-    OPEN_LIST,
-    Cut,
     Fields,
-    Scanner,
     decode,
     is_json,
     parse,
     too_deep,
 )
+from cortex_autolearn.jsonscan.tokens import BEHIND, BOM
 
 __all__ = ["MAX_DEPTH", "MAX_OBJECT_BYTES", "Broken", "Fields", "Object", "Reader", "read"]
 

@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from cortex_autolearn.jsonscan import MAX_KEYS, parse
+from cortex_autolearn.jsonscan.strict import MAX_KEYS, parse
 from cortex_autolearn.jsonstream import MAX_DEPTH, Broken, Item, Reader, read
 
 BEFORE = b'{"task_id":"before","n":{"task_id":"phantom"}}'
