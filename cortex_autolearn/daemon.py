@@ -2,7 +2,8 @@
 
 Side tasks in one event loop (scheduler, watcher, heartbeat, reloading, and a lane of jobs for every lock) run until the
 daemon is to stop. A job that fails stops nothing; a side task that ends by itself stops everything, and whoever
-supervises the process starts it anew. What a job does is ``jobs``' business, how it is recorded ``runner``'s.
+supervises the process starts it anew. Who asks for which job is ``demand``'s business, what a job does ``jobs``'
+and how it is recorded ``runner``'s.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from cortex_autolearn import __version__, settings, wiring
-from cortex_autolearn.adapters import files, lock, observe
+from cortex_autolearn import __version__, leftovers, settings, wiring
+from cortex_autolearn.adapters import lock, observe
 from cortex_autolearn.adapters.threads import in_thread
-from cortex_autolearn.jobs import WAITS
+from cortex_autolearn.demand import Demand
 from cortex_autolearn.lanes import Lanes, Request
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.ports import BoundaryError
-from cortex_autolearn.schedule import ClockWatch, Job, RealTime, Scheduler, Slot, TimeMap, due
+from cortex_autolearn.schedule import ClockWatch, RealTime, Scheduler, TimeMap
 from cortex_autolearn.service import Service
 from cortex_autolearn.signals import Signals
 from cortex_autolearn.status import planned, zone_name
-from cortex_autolearn.watch import Watched, Watcher
+from cortex_autolearn.watch import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -39,21 +40,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED, EXIT_OTHER_INSTANCE = 1, os.EX_TEMPFAIL
 _LOCK_TRIES, _LOCK_PAUSE_S, _LAG_S = 10, 0.1, 1.0
-_LEFTOVER_S: Final = 3_600.0
 _FAREWELL_S, _FLUSH_S = 5.0, 0.5
-_DEBOUNCES: Final = 2
-"""Bronze that never stops growing is refined after this many debounce times."""
-_SPLITS: Final = ("training", "validation")
-_OUTPUT_FOLDERS: Final = (
-    layout.SILVER,
-    layout.QUARANTINE,
-    layout.ANALYTICS,
-    layout.REPORTS,
-    layout.KPIS,
-    layout.AUTOLEARN,
-    layout.AB_TESTS,
-    *(f"{folder}/{split}" for folder in (layout.TRAINING_VIEW, layout.OUTCOMES) for split in _SPLITS),
-)
 # Read once, when the process starts.
 _FIXED: Final = ("http.", "log.file", "log.format", "log.queue_size", "watch.")
 
@@ -96,15 +83,12 @@ class Daemon:
         self._reload = asyncio.Event()
         self._reason = ""
         self._code = 0
-        self._asked_slots: dict[str, Slot] = {}
         self._clock_watch = ClockWatch()
         self._misfires = 0
         self._lanes = Lanes(app, None if service is None else service.tally.add)
-        self._scheduler = Scheduler(planned(app.settings.schedule), self._time, self._on_due)
-        self._bronze_timer: asyncio.TimerHandle | None = None
-        self._bronze_since: float | None = None
-        self._bronze_put_off = False
-        self._watcher = self._make_watcher()
+        self._demand = Demand(app, self._lanes, self._time)
+        self._scheduler = Scheduler(planned(app.settings.schedule), self._time, self._demand.on_due)
+        self._watcher = self._make_watcher() if app.settings.watch.enabled else None
 
     @property
     def has_abandoned(self) -> bool:
@@ -114,7 +98,7 @@ class Daemon:
     @property
     def is_idle(self) -> bool:
         """Whether no job runs, waits, or is about to be asked for by a change that was noticed."""
-        return self._bronze_timer is None and self._lanes.is_idle
+        return self._demand.is_idle and self._lanes.is_idle
 
     @property
     def running(self) -> list[str]:
@@ -231,83 +215,23 @@ class Daemon:
         self.stop(f"side task died: {name}")
 
     async def _drain(self, lanes: Sequence[asyncio.Task[None]]) -> None:
-        if self._bronze_timer is not None:
-            self._bronze_timer.cancel()
+        self._demand.close()
         _, pending = await asyncio.wait(lanes, timeout=self._app.settings.daemon.drain_grace_s)
         if pending:
             self._log.warning("drain_timed_out", running=self._lanes.running)
 
-    # --- what asks for jobs -------------------------------------------------------------------------------------------
+    # --- what has jobs asked for --------------------------------------------------------------------------------------
 
     async def _schedule(self) -> None:
         self._scheduler.start()
-        await self._catch_up()
-        for job in ("medallion", "collection"):  # what somebody removed meanwhile comes back
-            self.ask(job, "start")
-        self._lanes.ask(Request("rollout", "start", if_waiting=True))
+        await self._demand.catch_up()
+        self._demand.at_start()
         await self._stop.wait()
-
-    def _on_due(self, job: str, slot: Slot, trigger: str = "schedule") -> None:
-        asked = self._asked_slots.get(job)
-        if asked is None or asked.due_at < slot.due_at:
-            self._asked_slots[job] = slot
-            self._lanes.ask(Request(job, trigger, slot.key))
-
-    async def _catch_up(self) -> None:
-        """Ask for one run of every job whose latest slot has passed without one."""
-        jobs, now = planned(self._app.settings.schedule), self._time.now()
-
-        def missed() -> list[tuple[Job, Slot]]:
-            with self._app.store.read() as reading:
-                return due(jobs, now, reading.slot_done)
-
-        try:
-            found = await in_thread(missed, "catch-up")
-        except BoundaryError as error:
-            self._log.warning("catch_up_failed", error=str(error))
-            return
-        for job, slot in found:
-            self._on_due(job.name, slot, "catch_up")
-
-    def _on_change(self, job: str, paths: set[Path]) -> None:
-        if job == "silver":
-            self._on_bronze()
-            return
-        if job == "rollout":  # its own files are among those: it is asked whether they say anything new
-            self._lanes.ask(Request(job, "watcher", if_waiting=True))
-            return
-        ours = all(path.name.endswith(layout.OWN_SILVER_SUFFIX) for path in paths)
-        # While our own run writes silver, nobody else's does, and when it ends the lane asks for the collection.
-        if not (ours and {"silver", "medallion"} & set(self._lanes.running)):
-            self._lanes.ask(Request(job, "watcher", if_waiting=ours))
-
-    def _on_bronze(self) -> None:
-        """Ask for a silver run once bronze has been quiet, or has grown for long."""
-        if self._lanes.has_failed("silver"):
-            # Tried again by the heartbeat, not at each growth: a fleet writes many times a second. Noted, as a run that
-            # goes well just now may have passed this growth over.
-            self._bronze_put_off = True
-            return
-        loop, debounce_s = asyncio.get_running_loop(), self._app.settings.medallion.follow_debounce_ms / 1_000
-        if self._bronze_since is None:
-            self._bronze_since = loop.time()
-        if self._bronze_timer is not None:
-            self._bronze_timer.cancel()
-        at = min(loop.time() + debounce_s, self._bronze_since + _DEBOUNCES * debounce_s)
-        self._bronze_timer = loop.call_at(at, self._bronze_is_quiet)
-
-    def _bronze_is_quiet(self) -> None:
-        self._bronze_timer = self._bronze_since = None
-        self._ask_for_silver("watcher")
-
-    def _ask_for_silver(self, trigger: str) -> None:
-        # Without follow_bronze only while a test runs, whose outcomes are wanted as they come.
-        self._lanes.ask(Request("silver", trigger, if_waiting=not self._app.settings.medallion.follow_bronze))
 
     async def _sweep(self, watcher: Watcher) -> None:
         while not await self._stops_within(self._app.settings.watch.sweep_s):
             for job, paths in (await in_thread(watcher.sweep, "sweep")).items():
-                self._on_change(job, paths)
+                self._demand.on_change(job, paths)
 
     # --- what watches over them ---------------------------------------------------------------------------------------
 
@@ -330,21 +254,15 @@ class Daemon:
         step = self._clock_step()
         if step is not None:
             self._log.warning("clock_stepped", step_s=step.total_seconds())
-            self._asked_slots.clear()
+            self._demand.forget_slots()
             self._scheduler.resync()
         if not self._scheduler.alive():
             raise SideTaskDiedError("the scheduler's timer is dead")
         if self._scheduler.misfires > self._misfires:
             self._log.error("slots_misfired", slots=self._scheduler.misfires - self._misfires)
             self._misfires = self._scheduler.misfires
-        await self._catch_up()
-        scheduled = {job.name for job in planned(self._app.settings.schedule)}
-        for job in WAITS.keys() - {"silver"}:  # bronze that grows is the watcher's business
-            if job not in scheduled or not self._lanes.has_failed(job):  # that waits for its next time
-                self._lanes.ask(Request(job, "heartbeat", if_waiting=True))
-        if self._bronze_put_off or self._lanes.has_failed("silver"):  # no slot of the schedule tries that again
-            self._bronze_put_off = False
-            self._ask_for_silver("heartbeat")
+        await self._demand.catch_up()
+        self._demand.beat()
 
     def _clock_step(self) -> timedelta | None:
         # Real time, also where the schedule's own runs faster.
@@ -375,7 +293,7 @@ class Daemon:
         self._scheduler.replace(planned(loaded.settings.schedule))
         needs_restart = [key for key in changed if key.startswith(_FIXED)]
         self._log.info("reloaded", changed=changed, needs_restart=needs_restart)
-        await self._catch_up()
+        await self._demand.catch_up()
 
     async def _stops_within(self, seconds: float) -> bool:
         try:
@@ -387,33 +305,18 @@ class Daemon:
 
     # --- beginning and end --------------------------------------------------------------------------------------------
 
-    def _make_watcher(self) -> Watcher | None:
-        policy, tree = self._app.settings.watch, self._app.tree
-        watched = [
-            Watched(tree.path(layout.SILVER), ".jsonl", "collection"),
-            Watched(tree.path(layout.BRONZE), ".jsonl", "silver"),
-            Watched(tree.path(layout.AB_TESTS), ".json", "rollout"),
-            Watched(tree.path(layout.AB_RESULTS), ".jsonl", "rollout"),
-        ]
-        if not policy.enabled:
-            return None
+    def _make_watcher(self) -> Watcher:
+        policy = self._app.settings.watch
         return Watcher(
-            watched,
-            on_change=self._on_change,
+            self._demand.watched(),
+            on_change=self._demand.on_change,
             polling=policy.polling,
             debounce_ms=policy.debounce_ms,
             log=self._log.info,
         )
 
     def _record_start(self) -> None:
-        for folder in _OUTPUT_FOLDERS:
-            try:
-                removed = files.clean_temporaries(self._app.tree.path(folder), _LEFTOVER_S)
-            except BoundaryError as error:
-                self._log.warning("leftovers_kept", error=str(error))
-            else:
-                if removed:
-                    self._log.info("leftovers_removed", folder=folder, files=removed)
+        leftovers.clear(self._app.tree, self._log)
         digest = hashlib.sha256(msgspec.json.encode(self._app.settings)).hexdigest()[:12]
         started = {"version": __version__, "pid": os.getpid(), "settings": digest}
         with self._app.store.write() as transaction:

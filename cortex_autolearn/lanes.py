@@ -1,7 +1,7 @@
 """Jobs that are asked for, taken one after the other: at most one of a kind runs, at most one more waits.
 
 A lane holds the jobs that share a lock, so that none of them waits for another in a thread. Whoever asks for what waits
-already adds to that request. How a job is run and recorded is ``runner``'s business; who asks for it, the daemon's.
+already adds to that request. How a job is run and recorded is ``runner``'s business; who asks for it, ``demand``'s.
 """
 
 from __future__ import annotations
