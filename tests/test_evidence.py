@@ -18,9 +18,10 @@ from cortex_autolearn.model.rollout import Numbers, Outcome
 from cortex_autolearn.model.rollout_policy import RolloutPolicy
 from cortex_autolearn.rollout import wealth
 from cortex_autolearn.rollout.baseline import Baseline, Past, speed
-from cortex_autolearn.rollout.evidence import SECOND_US, Entry, Evidence
+from cortex_autolearn.rollout.evidence import SECOND_US, Evidence
 from cortex_autolearn.rollout.interval import interval
 from cortex_autolearn.rollout.scorecard import intervals
+from cortex_autolearn.rollout.tasks import Entry
 from cortex_autolearn.rollout.wealth import Range, Split, Wealth
 
 POLICY = RolloutPolicy(maturation_s=100)

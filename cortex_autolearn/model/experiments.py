@@ -122,7 +122,7 @@ class Experiment(Struct, frozen=True, kw_only=True):
 
 
 class TrialRow(NamedTuple):
-    """A task of a test, as it is stored; see ``rollout.evidence.Entry``."""
+    """A task of a test, as it is stored; see ``rollout.tasks.Entry``."""
 
     task_id: str
     treated: bool

@@ -1,12 +1,11 @@
 """What the outcomes of a test amount to: evidence that follows them one by one, and nothing but them.
 
-One outcome stands for each task, whatever arrives how often and in which order: of several the latest, at a tie the
-failure, then the one from the results file. A task that has none when its window closes is a failure of its variant.
 Every number here is a sum over tasks that is kept exactly, so that a task can be counted out and in again, and so that
 evidence computed from stored entries is equal, to the last bit, to evidence that followed the outcomes. Only two things
 remember the order: an alarm that rang stays rung, and failures in a row are counted in the order of arrival.
 
-The formulas are ``wealth``'s; what follows from the numbers is ``decide``'s business.
+Which outcome stands for a task is ``tasks``' business, the formulas are ``wealth``'s; what follows from the numbers is
+``decide``'s.
 """
 
 from __future__ import annotations
@@ -14,11 +13,12 @@ from __future__ import annotations
 from collections import Counter
 from heapq import heapify, heappop, heappush
 from math import log
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from cortex_autolearn.model.rollout import SCORES, Numbers, Outcome, score_or_none, seconds_or_none
+from cortex_autolearn.model.rollout import SCORES, Numbers, Outcome
 from cortex_autolearn.rollout.baseline import Baseline, Past, speed
 from cortex_autolearn.rollout.tally import Tally, pair
+from cortex_autolearn.rollout.tasks import Entry, Task
 from cortex_autolearn.rollout.wealth import Range, Split, Wealth
 
 if TYPE_CHECKING:
@@ -31,34 +31,6 @@ SECOND_US: Final = 1_000_000
 SPLIT: Final = "split"
 SCORED: Final = "scored"
 UNROUTED: Final = "unrouted"
-
-
-class Entry(NamedTuple):
-    """All that is stored of one task of a test.
-
-    Arguments:
-        task_id: the task.
-        treated: whether it was assigned to the model on trial.
-        probability: how likely that was.
-        assigned_us: when it was first seen.
-        outcome: the outcome that stands, if one has come.
-        first_us: the time of the earliest of its outcomes: whether it came before the window closed.
-        arrival: its place in the order in which tasks came to have an outcome; None while it has none.
-        closed: whether its window has closed.
-        unrouted: whether it was answered by the other model without a try.
-        void: whether it turned out to have no outcome: it was cancelled, or is another test's.
-    """
-
-    task_id: str
-    treated: bool
-    probability: float
-    assigned_us: int
-    outcome: Outcome | None = None
-    first_us: int | None = None
-    arrival: int | None = None
-    closed: bool = False
-    unrouted: bool = False
-    void: bool = False
 
 
 class Evidence:
@@ -75,7 +47,7 @@ class Evidence:
         self._window_us = policy.maturation_s * SECOND_US
         hangs = 100 * baseline.vanished > policy.patient_above_percent * baseline.tasks
         self._patient = hangs and self._window_us > 0
-        self._tasks: dict[str, _Task] = {}
+        self._tasks: dict[str, Task] = {}
         self._open: list[tuple[int, str]] = []
         self._arrivals: list[str] = []
         self._unrouted = 0
@@ -235,7 +207,7 @@ class Evidence:
     def _take(self, entries: Iterable[Entry]) -> None:
         arrived: list[tuple[int, str]] = []
         for entry in entries:
-            task = self._tasks[entry.task_id] = _Task(entry.treated, entry.probability, entry.assigned_us)
+            task = self._tasks[entry.task_id] = Task(entry.treated, entry.probability, entry.assigned_us)
             task.outcome, task.first_us = entry.outcome, entry.first_us
             task.arrival, task.closed, task.unrouted = entry.arrival, entry.closed, entry.unrouted
             task.void = entry.void
@@ -253,11 +225,11 @@ class Evidence:
         self._arrivals = [task_id for _, task_id in sorted(arrived)]
         self._recount()
 
-    def _task(self, task_id: str, treated: bool, probability: float, at_us: int) -> _Task:  # noqa: FBT001 - hot
+    def _task(self, task_id: str, treated: bool, probability: float, at_us: int) -> Task:  # noqa: FBT001 - hot
         task = self._tasks.get(task_id)
         if task is None:
             assert 0 < probability < 1
-            task = self._tasks[task_id] = _Task(treated, probability, at_us)
+            task = self._tasks[task_id] = Task(treated, probability, at_us)
             self._assigned.put(treated, probability)
         elif at_us < task.assigned_us:
             self._count(task, -1)
@@ -272,7 +244,7 @@ class Evidence:
             heappush(self._open, (at_us + self._window_us, task_id))
         return task
 
-    def _count(self, task: _Task, sign: int) -> None:
+    def _count(self, task: Task, sign: int) -> None:
         """Count a task's part of every sum in, or out again."""
         standing = task.standing(self._window_us)
         if standing is None:
@@ -299,7 +271,7 @@ class Evidence:
             if completed and quality is not None:
                 self._quality_up.put(quality, treated, probability, sign)
 
-    def _arrive(self, task_id: str, task: _Task, before: Past | None) -> None:
+    def _arrive(self, task_id: str, task: Task, before: Past | None) -> None:
         """Follow the failures in a row after a task's outcome has changed."""
         now = task.standing(self._window_us)
         if now is None:
@@ -351,84 +323,3 @@ class Evidence:
             seen = self._unrouted + self._recorded.counts[1]
             if seen >= policy.unrouted_min_tasks and 100 * self._unrouted > policy.max_unrouted_percent * seen:
                 self._alarms.add(UNROUTED)
-
-
-_VANISHED: Final = Past(completed=False, quality=None, duration_s=None, returned=False)
-
-
-class _Task:
-    """One task of a test, as far as it is known."""
-
-    __slots__ = (
-        "arrival",
-        "assigned_us",
-        "closed",
-        "first_us",
-        "outcome",
-        "probability",
-        "treated",
-        "unrouted",
-        "void",
-    )
-
-    def __init__(self, treated: bool, probability: float, assigned_us: int) -> None:  # noqa: FBT001 - one of a pair
-        self.treated = treated
-        self.probability = probability
-        self.assigned_us = assigned_us
-        self.outcome: Outcome | None = None
-        self.first_us: int | None = None
-        self.arrival: int | None = None
-        self.closed = False
-        self.unrouted = False
-        self.void = False
-
-    @property
-    def has_none(self) -> bool:
-        """Whether there is no outcome, and none is missing."""
-        return self.outcome is None and (self.unrouted or self.void)
-
-    def entry(self, task_id: str) -> Entry:
-        return Entry(
-            task_id,
-            self.treated,
-            self.probability,
-            self.assigned_us,
-            self.outcome,
-            self.first_us,
-            self.arrival,
-            self.closed,
-            self.unrouted,
-            self.void,
-        )
-
-    def take(self, outcome: Outcome) -> None:
-        """Let the outcome stand if it beats the one that stands, and note the earliest time."""
-        self.first_us = outcome.at_us if self.first_us is None else min(self.first_us, outcome.at_us)
-        if self.outcome is None or rank(outcome) > rank(self.outcome):
-            self.outcome = outcome
-
-    def is_late(self, window_us: int) -> bool:
-        """Tell whether its first outcome came when its window had closed."""
-        return self.first_us is not None and self.first_us > self.assigned_us + window_us
-
-    def standing(self, window_us: int) -> Past | None:
-        """Return what counts for the task: its outcome, a failure when none came in time, or nothing yet."""
-        one = self.outcome
-        if one is not None and (window_us == 0 or not self.is_late(window_us)):
-            return Past(one.completed, score_or_none(one.quality), seconds_or_none(one.duration_s))
-        return _VANISHED if self.closed and not self.has_none else None
-
-
-def rank(outcome: Outcome) -> tuple[int, bool, bool, float, float]:
-    """Order the outcomes of one task: the latest, the failure, the one from the results file.
-
-    Then by what they hold, so that the order in which two of the same instant arrive does not matter.
-    """
-    quality, duration_s = score_or_none(outcome.quality), seconds_or_none(outcome.duration_s)
-    return (
-        outcome.at_us,
-        not outcome.completed,
-        outcome.from_results,
-        -1.0 if quality is None else quality,
-        -1.0 if duration_s is None else duration_s,
-    )

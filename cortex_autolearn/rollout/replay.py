@@ -18,8 +18,9 @@ from cortex_autolearn.model.records import CANCELLED, COMPLETED, FINAL_STATUSES
 from cortex_autolearn.model.rollout import Continue, Decision, Invalid, Outcome, score_or_none, seconds_or_none
 from cortex_autolearn.rollout.baseline import Baseline
 from cortex_autolearn.rollout.decide import decide
-from cortex_autolearn.rollout.evidence import Evidence, rank
+from cortex_autolearn.rollout.evidence import Evidence
 from cortex_autolearn.rollout.scorecard import card
+from cortex_autolearn.rollout.tasks import rank
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

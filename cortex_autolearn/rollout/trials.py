@@ -15,8 +15,9 @@ from cortex_autolearn.model.instants import SECOND_US
 from cortex_autolearn.model.rollout import Continue, Decision, Invalid, Outcome, Pair, WatchDecision
 from cortex_autolearn.rollout.baseline import Baseline
 from cortex_autolearn.rollout.decide import decide, decide_watch
-from cortex_autolearn.rollout.evidence import Entry, Evidence
+from cortex_autolearn.rollout.evidence import Evidence
 from cortex_autolearn.rollout.outcomes import Assigned, Finished, Unrouted, Void, probability
+from cortex_autolearn.rollout.tasks import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
