@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from cortex_autolearn.canonical import times, values
-from cortex_autolearn.canonical.reader import MILLISECONDS, Layout, State, duration, seconds_of, to_utc
+from cortex_autolearn.canonical.layouts import Layout, State
+from cortex_autolearn.canonical.reader import MILLISECONDS, duration, seconds_of, to_utc
 from cortex_autolearn.canonical.table import ROWS
 from cortex_autolearn.model.ledger import Facts
 from cortex_autolearn.model.rawjson import Fields, Place, first

@@ -2,12 +2,11 @@
 
 Speed matters here: every record of the fleet passes through :meth:`TaskReader.read`. Records of one writer have the
 same keys in the same order, so what can be known from the keys alone is worked out once per such *layout*, and short
-values that come again and again (a status, a master, a retry count) are read once per spelling.
+values that come again and again (a status, a master, a retry count) are read once per spelling; ``layouts`` holds both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import chain
 from operator import itemgetter
@@ -16,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from cortex_autolearn.canonical import times, values
+from cortex_autolearn.canonical.layouts import END_BEFORE_START, Group, Layout, Names, Read, State, nothing
 from cortex_autolearn.canonical.table import ANY_MASTER, KNOWN_MASTERS, ROWS
 from cortex_autolearn.model import instants, rawjson
 from cortex_autolearn.model.layout import master_name
@@ -29,18 +29,15 @@ _SHORT_ROWS: Final = (
 """Rows whose values are short and come again and again together, in the order in which :meth:`TaskReader.read` uses
 them: two groups, because each has few combinations and both together have many."""
 
-END_BEFORE_START: Final = "end_before_start"
 MAX_KEPT_KEYS: Final = 256
 """Layouts of more keys are not remembered: they hold text of their own, mostly, and would hold it for ever."""
 _MAX_CACHED: Final = 8_192
 _MAX_SPELLING: Final = 300  # bytes; longer values are not likely to come again
 MILLISECONDS: Final = b"processing_time_ms"
 _decode_text: Final = msgspec.json.Decoder(str).decode
-_encode: Final = msgspec.json.Encoder().encode
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
-_Read = Callable[[tuple[Place, ...], Fields, list[str]], Any]
 
 
 class ScoreScale(NamedTuple):
@@ -49,117 +46,6 @@ class ScoreScale(NamedTuple):
     field: str
     low: float
     high: float
-
-
-class _Group(NamedTuple):
-    """Short rows of one layout: how to take their first candidates, what combinations of spellings mean, the rows."""
-
-    pick: Callable[[Fields], tuple[msgspec.Raw, ...]]
-    meanings: dict[bytes, tuple[Any, ...]]
-    rows: tuple[tuple[tuple[Place, ...], _Read], ...]
-
-
-class Names:
-    """Who did what with which model: the first short rows of a record, and their places in ``canonical`` as JSON."""
-
-    __slots__ = ("before", "behind", "master")
-
-    def __init__(self, meaning: tuple[Any, ...]) -> None:
-        master, task_type, model, variant, experiment, fallback_from = meaning
-        self.master: str | None = master
-        self.before = _members(master=master, task_type=task_type) + b',"input_field":'
-        named = _members(model=model, variant=variant, experiment=experiment, fallback_from=fallback_from)
-        self.behind = named + b',"cost_usd":'
-
-
-class State:
-    """How a task went: the other short rows of a record, and their places in ``canonical`` as JSON."""
-
-    __slots__ = (
-        "before",
-        "behind",
-        "error",
-        "errored",
-        "final",
-        "flags",
-        "quality",
-        "retries",
-        "reversed_flags",
-        "status",
-    )
-
-    def __init__(self, meaning: tuple[Any, ...], flags: list[str]) -> None:
-        self.status: str | None
-        self.quality: int | float | None
-        self.error: str | None
-        self.status, self.quality, self.error, retries = meaning
-        self.retries: int = retries or 0
-        self.final = int(self.status in FINAL_STATUSES)
-        self.errored = int(self.error is not None)
-        self.before = _members(status=self.status, quality_score=self.quality) + b","
-        self.behind = _members(error=self.error, retry_count=self.retries)
-        self.flags = _members(flags=flags)
-        self.reversed_flags = _members(flags=[*flags, END_BEFORE_START])
-
-
-class Layout:
-    """What follows from the keys of a record alone, for all records with these keys in this order.
-
-    ``keys`` are the keys; the rest is the reader's own. Compared by identity: a reader makes one for each.
-    """
-
-    __slots__ = (
-        "compact_overhead",
-        "cost",
-        "has_status",
-        "input",
-        "is_plain",
-        "keys",
-        "measures_plainly",
-        "minutes",
-        "names",
-        "output",
-        "pick_names",
-        "pick_state",
-        "ranked_by",
-        "seconds",
-        "short",
-        "spaced_tokens",
-        "states",
-        "task_id",
-        "times",
-    )
-
-    def __init__(self, keys: tuple[str, ...], present: Callable[[str], tuple[Place, ...]]) -> None:
-        self.keys = keys
-        # The braces; for each key two quotes, a colon and a comma; and one comma less than keys.
-        self.compact_overhead = sum(len(key) + 4 for key in keys) + 1
-        self.short: tuple[_Group, ...] = ()
-        self.has_status = bool(present("status"))
-        self.task_id = present("task_id")
-        self.input = present("input")
-        self.output = present("output")
-        self.seconds = present("seconds")
-        self.measures_plainly = [place.top for place in self.seconds] != ["metadata"]
-        self.minutes = present("minutes")
-        self.cost = present("cost")
-        self.ranked_by = present("ranked_by")
-        self.times = (present("created"), present("started"), present("completed"))
-        # What ``quick`` goes by: whether it may read such records, and what spellings of short rows mean.
-        decisive = (self.task_id, *filter(None, self.times))
-        self.is_plain = self.has_status and all(places and not places[0].below for places in decisive)
-        self.names: dict[bytes, Names] = {}
-        self.states: dict[bytes, State] = {}
-        self.pick_names: Callable[[Fields], tuple[msgspec.Raw, ...]] = _nothing
-        self.pick_state: Callable[[Fields], tuple[msgspec.Raw, ...]] = _nothing
-        self.spaced_tokens = [f', "{key}": '.encode() for key in keys]
-        if keys:
-            self.spaced_tokens[0] = f'{{"{keys[0]}": '.encode()
-
-    def is_spaced(self, raw: bytes, fields: Fields) -> bool:
-        """Tell whether ``raw`` is written with a space after each colon and comma and no key twice."""
-        written = b"".join(chain.from_iterable(zip(self.spaced_tokens, fields.values(), strict=True)))
-        return len(raw) == len(written) + 1 and raw.startswith(written)
 
 
 class TaskReader:
@@ -187,7 +73,7 @@ class TaskReader:
         self._rows = {row: rawjson.places(paths) for row, paths in ROWS.items()}
         if scale is not None:
             self._rows["quality"] = rawjson.places((scale.field, *ROWS["quality"]))
-        self._readers: dict[str, _Read] = dict.fromkeys(chain.from_iterable(_SHORT_ROWS), values.text)
+        self._readers: dict[str, Read] = dict.fromkeys(chain.from_iterable(_SHORT_ROWS), values.text)
         self._readers |= {"master": self._master, "quality": self._quality}
         self._readers |= {"status": values.status, "error": values.error, "retries": values.retries}
 
@@ -305,7 +191,7 @@ class TaskReader:
             # What a spelling means depends on which places there are, so layouts with the same places share it.
             meanings = self._meanings.setdefault(tuple(candidates for candidates, _ in rows), {})
             # An itemgetter of one key gives no tuple; a key twice does no harm.
-            groups.append(_Group(itemgetter(*tops, tops[0]) if tops else _nothing, meanings, rows))
+            groups.append(Group(itemgetter(*tops, tops[0]) if tops else nothing, meanings, rows))
         layout.short = tuple(groups)
         layout.pick_names, layout.pick_state = (group.pick for group in groups)
         of_names, of_state = (tuple(candidates for candidates, _ in group.rows) for group in groups)
@@ -382,7 +268,7 @@ def seconds_of(elapsed: timedelta) -> int | float:
     return int(seconds) if seconds.is_integer() else seconds
 
 
-def _decided(group: _Group, fields: Fields) -> tuple[bytes, tuple[Any, ...] | None, list[str]]:
+def _decided(group: Group, fields: Fields) -> tuple[bytes, tuple[Any, ...] | None, list[str]]:
     """Return how short rows are spelled, what they mean and their flags; no meaning where that spelling may mislead."""
     spelling = b"\0".join(group.pick(fields))
     flags: list[str] = []
@@ -398,17 +284,12 @@ def _decided(group: _Group, fields: Fields) -> tuple[bytes, tuple[Any, ...] | No
     return spelling, tuple(meaning) if decided else None, flags
 
 
-def _alone(candidates: tuple[Place, ...], read: _Read, fields: Fields, value: object) -> bool:
+def _alone(candidates: tuple[Place, ...], read: Read, fields: Fields, value: object) -> bool:
     """Tell whether the first of several candidates gives the answer by itself."""
     return value is not None and bool(read(candidates[:1], fields, []) == value)
 
 
-def _members(**values: Any) -> bytes:
-    """Return members of a JSON object, each with a comma before it."""
-    return b"".join(b',"%b":%b' % (name.encode(), _encode(value)) for name, value in values.items())
-
-
-def _read_group(group: _Group, spelling: bytes, fields: Fields, flags: list[str]) -> tuple[Any, ...]:
+def _read_group(group: Group, spelling: bytes, fields: Fields, flags: list[str]) -> tuple[Any, ...]:
     """Read short rows the long way; remember what they mean where the spelling of their first candidates decides it."""
     before = len(flags)
     meaning = []
@@ -421,10 +302,6 @@ def _read_group(group: _Group, spelling: bytes, fields: Fields, flags: list[str]
     if decided and len(flags) == before:
         _remember(group.meanings, spelling, tuple(meaning))
     return tuple(meaning)
-
-
-def _nothing(_: Fields) -> tuple[msgspec.Raw, ...]:
-    return ()
 
 
 def _remember(cache: dict[_K, _V], key: _K, value: _V) -> _V:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from cortex_autolearn.canonical import TaskReader
-    from cortex_autolearn.canonical.reader import State
+    from cortex_autolearn.canonical.layouts import State
     from cortex_autolearn.jsonstream import Object
     from cortex_autolearn.model.records import Layout
 
