@@ -25,7 +25,8 @@ from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.settings import Settings
 from cortex_autolearn.training import dataset, frozen
 from cortex_autolearn.training.bands import METHOD
-from cortex_autolearn.training.build import Builder, Built, NothingToBuildError
+from cortex_autolearn.training.build import Builder, NothingToBuildError
+from cortex_autolearn.training.freeze import Built
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

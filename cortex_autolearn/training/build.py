@@ -1,30 +1,22 @@
 """Makes a dataset with the state and real files.
 
 ``gather`` reads outcomes once, file by file; what they become waits in a temporary file, so that memory holds a few
-hundred bytes of each. Then ``dataset`` chooses, ``leakage`` looks again, and ``frozen`` writes. Last comes one
-transaction: the row, what is now held out for ever, and the event. A kill before it leaves a folder that the next build
-takes or clears away.
-
-What a dataset is called follows from what it is: the same outcomes and settings give the same id, and nothing is
-written twice.
+hundred bytes of each. Then ``dataset`` chooses, ``leakage`` looks again, and ``freeze`` keeps what was chosen.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack
-from operator import eq
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from cortex_autolearn.model import instants, layout
-from cortex_autolearn.model.training import DATASET_SPLITS, DatasetRow, Validated
-from cortex_autolearn.model.training_jobs import DatasetRef, Limits
+from cortex_autolearn.model.training_jobs import Limits
 from cortex_autolearn.model.training_policy import system_prompt_of
-from cortex_autolearn.model.version import VERSION as PACKAGE_VERSION
 from cortex_autolearn.ports import BoundaryError
-from cortex_autolearn.redact import VERSION, redact
-from cortex_autolearn.training import dataset, frozen
+from cortex_autolearn.redact import redact
+from cortex_autolearn.training import dataset
 from cortex_autolearn.training.chosen import Chosen
 from cortex_autolearn.training.dataset import Bounds, HeldOut, Selection
+from cortex_autolearn.training.freeze import Built, Freezer
 from cortex_autolearn.training.gather import Gathered, Kept, Outcomes
 from cortex_autolearn.training.leakage import leaks
 from cortex_autolearn.training.nearness import Nearness, method
@@ -34,11 +26,11 @@ from cortex_autolearn.training.scratch import Scratch, Triples
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cortex_autolearn.model.training import Validated
     from cortex_autolearn.model.training_policy import DatasetPolicy, TrainingPolicy
     from cortex_autolearn.ports import Clock, Files, RunHandle
     from cortex_autolearn.training.needs import DatasetStore
 
-_ID_DIGITS: Final = 12
 _TRIES: Final = 3
 _BYTES_PER_TRIPLE: Final = 7
 
@@ -57,39 +49,6 @@ class LeakageError(BoundaryError):
         shown = ", ".join(tasks[:3])
         cause = f"{len(tasks)} training examples give validation examples away, such as {shown}"
         super().__init__("build a dataset", scope, cause, hint="This is a bug: please report it", retryable=False)
-
-
-class Built(NamedTuple):
-    """A dataset as it was built; ``created`` is False where it was there already; ``is_full``: no more may be in it."""
-
-    row: DatasetRow
-    created: bool
-    dropped: dict[str, int]
-    redactions: dict[str, int]
-    covers_us: int
-    is_full: bool
-
-    @property
-    def ref(self) -> DatasetRef:
-        """What a trainer is given."""
-        row = self.row
-        return DatasetRef(row.dataset_id, layout.dataset_folder(row.dataset_id), row.train, row.validation)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as it is printed."""
-        row = self.row
-        return {
-            "dataset_id": row.dataset_id,
-            "path": layout.dataset_folder(row.dataset_id),
-            "train": row.train,
-            "validation": row.validation,
-            "dropped": self.dropped,
-            "redactions": self.redactions,
-            "scope": row.scope,
-            "parent": row.parent,
-            "tokens": row.tokens,
-            "created": self.created,
-        }
 
 
 class Builder:
@@ -118,7 +77,7 @@ class Builder:
     ) -> None:
         self._store = store
         self._files = files
-        self._clock = clock
+        self._freezer = Freezer(store, files, clock)
         self._scratch = scratch
         self._lock = lock
         self._training = training
@@ -140,7 +99,7 @@ class Builder:
         """
         bounds = self._bounds(limits or Limits())
         with self._lock(), ExitStack() as stack:
-            self._clear_unfinished()
+            self._freezer.clear_unfinished()
             shelves = [stack.enter_context(Scratch(self._scratch())) for _ in range(3)]
             steps = _Progress(run)
             gathered = self._gather(scope, bounds, Kept(shelves[0], Triples(shelves[1])), steps)
@@ -151,7 +110,7 @@ class Builder:
             _require_examples(scope, chosen)
             self._require_no_leak(scope, chosen, bounds, Triples(shelves[2]))
             steps.advance(gathered.considered)
-            built = self._freeze(scope, bounds, chosen)
+            built = self._freezer.freeze(scope, chosen, self._configuration(bounds), bounds.max_train)
             if is_to_stay:
                 with self._store.write() as transaction:
                     transaction.keep_dataset(scope, built.row.dataset_id)
@@ -166,7 +125,7 @@ class Builder:
         with self._lock(), self._store.write() as transaction:
             before = transaction.spare_dataset(scope, dataset_id)
             if before is not None:
-                self._remove(before)
+                self._freezer.remove(before)
 
     def _bounds(self, limits: Limits) -> Bounds:
         policy = self._policy
@@ -179,21 +138,6 @@ class Builder:
             max_example_tokens=policy.max_example_tokens,
             seed=policy.seed,
         )
-
-    def _clear_unfinished(self) -> None:
-        """Remove what a killed build left: the files it had begun, if no row tells of them or they are not whole."""
-        self._store.flush_events()
-        with self._store.read() as reading:
-            begun = reading.begun_dataset()
-            known = begun is not None and reading.dataset(begun) is not None
-        if begun is None:
-            return
-        if not (known and self._files.size(layout.dataset_file(begun, frozen.MANIFEST))):
-            self._remove(begun)
-        with self._store.write() as transaction:
-            transaction.begin_dataset(None)
-
-    # --- gather -------------------------------------------------------------------------------------------------------
 
     def _gather(self, scope: str, bounds: Bounds, kept: Kept, steps: _Progress) -> Gathered:
         """Read every outcome and make of it what may be sent; again where the collector came between."""
@@ -227,8 +171,6 @@ class Builder:
         hint = "Run: cortex-autolearn medallion, then: cortex-autolearn collect"
         raise NothingToBuildError(scope, "nothing is collected yet", hint)
 
-    # --- apply --------------------------------------------------------------------------------------------------------
-
     def _require_no_leak(self, scope: str, chosen: Chosen, bounds: Bounds, shelf: Triples) -> None:
         leaking = leaks(
             lambda: chosen.lines("train"),
@@ -240,99 +182,6 @@ class Builder:
         tasks = [chosen.candidates("train", [number])[0].task_id for number in leaking]
         if tasks:
             raise LeakageError(scope, tasks)
-
-    def _freeze(self, scope: str, bounds: Bounds, chosen: Chosen) -> Built:
-        configuration = self._configuration(bounds)
-        digest = chosen.digest(scope, configuration)
-        dataset_id = digest[:_ID_DIGITS]
-        now_us = instants.to_us(self._clock.now())
-        # What was collected while the clock was ahead must not cover all that is still to come.
-        covers_us = min(chosen.gathered.covers_us, now_us)
-        with self._store.read() as reading:
-            known = reading.dataset(dataset_id)
-            before = reading.latest_dataset(scope)
-        row = known or DatasetRow(
-            dataset_id=dataset_id,
-            scope=scope,
-            parent=None if before is None else before.dataset_id,
-            created_us=now_us,
-            covers_us=covers_us,
-            train=len(chosen.numbers["train"]),
-            validation=len(chosen.numbers["validation"]),
-            tokens=chosen.tokens("train"),
-            sha256=digest,
-        )
-        assert row.sha256 == digest, "two datasets of one id"
-        if known is None or not self._is_whole(dataset_id, chosen):
-            self._write(row, configuration, chosen)
-            self._record(row, chosen, is_new=known is None)
-        is_full = row.train >= bounds.max_train
-        return Built(row, known is None, chosen.dropped, chosen.redactions, covers_us, is_full)
-
-    def _is_whole(self, dataset_id: str, chosen: Chosen) -> bool:
-        """Tell whether a dataset stands as it was frozen, with the manifest's word on whose each line is."""
-        try:
-            found = frozen.open_dataset(self._files, dataset_id)
-            return found.is_whole() and all(
-                len(found.manifest.examples[split]) == len(chosen.numbers[split])
-                and all(map(eq, found.manifest.examples[split], chosen.members(split)))
-                for split in DATASET_SPLITS
-            )
-        except BoundaryError:
-            return False
-
-    def _write(self, row: DatasetRow, configuration: dict[str, Any], chosen: Chosen) -> None:
-        with self._store.write() as transaction:
-            transaction.begin_dataset(row.dataset_id)
-        self._remove(row.dataset_id)  # what is there is not as it was frozen
-        manifest = frozen.Manifest(
-            dataset_id=row.dataset_id,
-            sha256=row.sha256,
-            scope=row.scope,
-            parent=row.parent,
-            created_at=instants.us_to_text(row.created_us) or "",
-            package_version=PACKAGE_VERSION,
-            configuration=configuration,
-            redaction_version=VERSION,
-            counts={split: len(chosen.numbers[split]) for split in DATASET_SPLITS},
-            by_master={split: chosen.by(split, "master") for split in DATASET_SPLITS},
-            by_task_type={split: chosen.by(split, "task_type") for split in DATASET_SPLITS},
-            tokens={split: chosen.tokens(split) for split in DATASET_SPLITS},
-            files=chosen.files,
-            considered=chosen.gathered.considered,
-            dropped=chosen.dropped,
-            redactions=chosen.redactions,
-            leakage=chosen.leakage,
-        )
-        lines = {split: chosen.lines(split) for split in DATASET_SPLITS}
-        members = {split: chosen.members(split) for split in DATASET_SPLITS}
-        frozen.write(self._files, manifest, lines, members, chosen.all_dropped)
-
-    def _remove(self, dataset_id: str) -> None:
-        # The manifest goes first, so that the rest is not taken for a dataset.
-        self._files.remove(layout.dataset_file(dataset_id, frozen.MANIFEST))
-        self._files.remove_folder(layout.dataset_folder(dataset_id))
-
-    def _record(self, row: DatasetRow, chosen: Chosen, *, is_new: bool) -> None:
-        """Note the dataset, what it holds out for ever, and the event, in one transaction."""
-        with self._store.write() as transaction:
-            transaction.begin_dataset(None)
-            if not is_new:
-                return
-            transaction.add_dataset(row)
-            transaction.add_validated(chosen.validated(), row.dataset_id)
-            transaction.event(
-                "dataset_created",
-                dataset_id=row.dataset_id,
-                scope=row.scope,
-                parent=row.parent,
-                path=layout.dataset_folder(row.dataset_id),
-                train=row.train,
-                validation=row.validation,
-                tokens=row.tokens,
-                dropped=chosen.dropped,
-                redactions=chosen.redactions,
-            )
 
     def _configuration(self, bounds: Bounds) -> dict[str, Any]:
         own = {one.master: redact(one.prompt).text for one in self._policy.system_prompts}
