@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import stat
 import threading
 import time
@@ -24,6 +23,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 from watchfiles import awatch
 
+from cortex_autolearn.adapters import mounts
 from cortex_autolearn.adapters.threads import in_thread
 from cortex_autolearn.ports import BoundaryError
 
@@ -46,9 +46,6 @@ _RETRY_EVENTS_S: Final = 300.0
 _RACY_NS: Final = 20_000_000
 """A file written this shortly before a look may be written again without its time changing (a kernel tick)."""
 
-_NETWORK: Final = frozenset(
-    ["nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "virtiofs"]
-)
 _NOT_OURS: Final = (".tmp", ".temp", ".part", ".lock", ".swp", "~")
 
 _Signature: TypeAlias = tuple[int, int, int, int]
@@ -284,9 +281,9 @@ class Watcher:
             return "configured" if self._polling == "always" else None
         if os.environ.get("WATCHFILES_FORCE_POLLING", "false").lower() not in {"", "false", "disable", "disabled"}:
             return "WATCHFILES_FORCE_POLLING"
-        mounts = _mounts()
+        table = mounts.read()
         for one in self._watched:
-            kind = network_filesystem(os.path.realpath(_nearest(one.folder)), mounts)
+            kind = mounts.network_filesystem(os.path.realpath(_nearest(one.folder)), table)
             if kind is not None:
                 return f"{one.folder} is on {kind}"
         return None
@@ -320,25 +317,6 @@ class _Hints:
 
     def __bool__(self) -> bool:
         return bool(self.folders) or self.structure
-
-
-def network_filesystem(path: str, mounts: str) -> str | None:
-    """Return the kind of the network file system that ``path`` lies on, or None where events can be trusted.
-
-    Arguments:
-        path: absolute, links resolved.
-        mounts: text of ``/proc/self/mounts``.
-    """
-    best, kind = "", ""
-    for line in mounts.splitlines():
-        fields = line.split(" ")
-        if len(fields) < 3:
-            continue
-        point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[1])
-        # The last of equally long ones hides those before it.
-        if len(point) >= len(best) and (path == point or path.startswith(point.rstrip("/") + "/")):
-            best, kind = point, fields[2]
-    return kind if kind in _NETWORK or kind.startswith("fuse.") else None
 
 
 async def _watchfiles_events(targets: Sequence[Path], stop: asyncio.Event) -> AsyncIterator[set[str]]:
@@ -390,13 +368,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _mounts() -> str:
-    try:
-        return Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
-        return ""  # not Linux: watchfiles knows its own ways there
 
 
 def _say_nothing(_event: str, **_keys: object) -> None:

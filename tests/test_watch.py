@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cortex_autolearn.adapters.mounts import network_filesystem
 from cortex_autolearn.ports import BoundaryError
-from cortex_autolearn.watch import MAX_PATHS, Watched, Watcher, network_filesystem
+from cortex_autolearn.watch import MAX_PATHS, Watched, Watcher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from cortex_autolearn.adapters import mounts
 from cortex_autolearn.doctor.check import Check, Patient, Verdict
 from cortex_autolearn.model import layout
 from cortex_autolearn.status import zone_name
-from cortex_autolearn.watch import network_filesystem
 
 _YEARS: Final = range(2024, 2100)
 _FUTURE: Final = timedelta(minutes=5)
@@ -63,8 +63,7 @@ def _clock(patient: Patient) -> Iterator[Check]:
 
 
 def _watching(patient: Patient) -> Iterator[Check]:
-    mounts = _text(Path("/proc/self/mounts"))
-    kind = network_filesystem(os.path.realpath(patient.root), mounts)
+    kind = mounts.network_filesystem(os.path.realpath(patient.root), mounts.read())
     if kind is not None:
         remedy = "Changes are looked for by the clock instead; keep at least llm-mesh/ on a local disk, for its locks"
         yield Check("watching", "warn", f"ROOT lies on a network file system ({kind})", remedy)
