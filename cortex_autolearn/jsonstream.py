@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from cortex_autolearn.jsonscan.grammar import NEWLINE, OPEN, OPEN_LIST
+from cortex_autolearn.jsonscan.grammar import CLOSE, NEWLINE, OPEN, OPEN_LIST
 from cortex_autolearn.jsonscan.scanner import Cut, Scanner
 from cortex_autolearn.jsonscan.strict import (
     DECODE_ERRORS,
@@ -48,7 +48,6 @@ Item = Object | Broken
 
 _BLANK = re.compile(rb"(?:[ \t\r]|\xef\xbb\xbf)*+")
 _WHITE: Final = b" \t\r\n"
-_CLOSE: Final = 0x7D
 _SHALLOW: Final = 2 * MAX_DEPTH  # bytes: a shorter object cannot nest too deeply
 _NARROW: Final = 5 * MAX_KEYS  # likewise: a shorter one cannot have too many keys
 
@@ -141,7 +140,7 @@ class Reader:
         if head:
             end = data.find(b"\n")
             line = head + data[: max(end, 0)]
-            fields = parse(line) if end >= 0 and line[0] == OPEN and line[-1] == _CLOSE else ""
+            fields = parse(line) if end >= 0 and line[0] == OPEN and line[-1] == CLOSE else ""
             if isinstance(fields, str) or len(line) > self._limit:
                 data = head + data  # copying is not free, so only where a broken line needs its block in one piece
             else:
@@ -165,7 +164,7 @@ class Reader:
             if not line:
                 at += 1
                 continue
-            if line[-1] != _CLOSE or line[0] != OPEN or len(line) > _NARROW:
+            if line[-1] != CLOSE or line[0] != OPEN or len(line) > _NARROW:
                 break  # what is long is looked at before it is decoded
             try:
                 fields = decode(line)
@@ -225,7 +224,7 @@ class Reader:
                 found = data.find(b"\n}", at)
                 self._closer = base + (found if found >= 0 else len(data))
             text = data[at : self._closer - base + 2]
-        if len(text) > self._limit or text[-1] != _CLOSE:
+        if len(text) > self._limit or text[-1] != CLOSE:
             return None
         fields = parse(text)
         return None if isinstance(fields, str) else (text, fields)

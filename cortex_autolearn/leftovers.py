@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from cortex_autolearn.adapters import files
 from cortex_autolearn.model import layout
+from cortex_autolearn.model.records import SPLITS
 from cortex_autolearn.ports import BoundaryError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from cortex_autolearn.adapters.tree import Tree
 
 _OLD_S: Final = 3_600.0
-_SPLITS: Final = ("training", "validation")
 _OUTPUT_FOLDERS: Final = (
     layout.SILVER,
     layout.QUARANTINE,
@@ -25,7 +25,7 @@ _OUTPUT_FOLDERS: Final = (
     layout.KPIS,
     layout.AUTOLEARN,
     layout.AB_TESTS,
-    *(f"{folder}/{split}" for folder in (layout.TRAINING_VIEW, layout.OUTCOMES) for split in _SPLITS),
+    *(f"{folder}/{split}" for folder in (layout.TRAINING_VIEW, layout.OUTCOMES) for split in SPLITS),
 )
 
 

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cortex_autolearn.model.instants import SECOND_US
 from cortex_autolearn.model.rollout import Numbers, Outcome
 from cortex_autolearn.model.rollout_policy import RolloutPolicy
 from cortex_autolearn.rollout import wealth
 from cortex_autolearn.rollout.baseline import Baseline, Past, speed
-from cortex_autolearn.rollout.evidence import SECOND_US, Evidence
+from cortex_autolearn.rollout.evidence import Evidence
 from cortex_autolearn.rollout.interval import interval
 from cortex_autolearn.rollout.scorecard import intervals
 from cortex_autolearn.rollout.tasks import Entry

@@ -18,6 +18,7 @@ from cortex_autolearn.adapters.store.database import Reading
 from cortex_autolearn.adapters.store.look import damaged_outputs, lost_outcomes
 from cortex_autolearn.doctor.check import Check, Patient, Verdict, ago, counted
 from cortex_autolearn.model import instants, layout
+from cortex_autolearn.model.records import SPLITS
 from cortex_autolearn.slots import Every
 from cortex_autolearn.status import look_for_daemon, look_for_lag, planned, rejections
 
@@ -33,7 +34,6 @@ _TAIL_BYTES: Final = 16 << 20
 _ASKED: Final = 10_000
 _FLUSH_S: Final = 0.3
 _SHOWN: Final = 5
-_SPLITS: Final = ("training", "validation")
 _ORPHAN: Final = ".orphan-"
 
 
@@ -98,7 +98,7 @@ def _unread(entry: os.DirEntry[str]) -> str:
 
 def _aside(patient: Patient) -> Iterator[Check]:
     folders = [layout.SILVER, layout.QUARANTINE]
-    folders += [f"{kind}/{split}" for kind in (layout.OUTCOMES, layout.TRAINING_VIEW) for split in _SPLITS]
+    folders += [f"{kind}/{split}" for kind in (layout.OUTCOMES, layout.TRAINING_VIEW) for split in SPLITS]
     found = [
         entry.relative for folder in folders for entry in patient.tree.entries(folder, "") if _ORPHAN in entry.relative
     ]

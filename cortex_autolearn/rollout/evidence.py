@@ -15,6 +15,7 @@ from heapq import heapify, heappop, heappush
 from math import log
 from typing import TYPE_CHECKING, Final
 
+from cortex_autolearn.model.instants import SECOND_US
 from cortex_autolearn.model.rollout import SCORES, Numbers, Outcome
 from cortex_autolearn.rollout.baseline import Baseline, Past, speed
 from cortex_autolearn.rollout.tally import Tally, pair
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from cortex_autolearn.model.rollout_policy import RolloutPolicy
-
-SECOND_US: Final = 1_000_000
 
 SPLIT: Final = "split"
 SCORED: Final = "scored"

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from msgspec import structs
 
+from cortex_autolearn.model.instants import SECOND_US
 from cortex_autolearn.model.rollout import SCORES, Continue, Decision, Invalid, Outcome, Rollback, Settle, WatchDecision
 from cortex_autolearn.rollout.baseline import Baseline, Past
 from cortex_autolearn.rollout.decide import decide, decide_watch
-from cortex_autolearn.rollout.evidence import SECOND_US, Evidence
+from cortex_autolearn.rollout.evidence import Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
