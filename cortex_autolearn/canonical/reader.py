@@ -271,6 +271,15 @@ def seconds_of(elapsed: timedelta) -> int | float:
 def _decided(group: Group, fields: Fields) -> tuple[bytes, tuple[Any, ...] | None, list[str]]:
     """Return how short rows are spelled, what they mean and their flags; no meaning where that spelling may mislead."""
     spelling = b"\0".join(group.pick(fields))
+    meaning, flags, decided = _read_rows(group, spelling, fields)
+    return spelling, meaning if decided else None, flags
+
+
+def _read_rows(group: Group, spelling: bytes, fields: Fields) -> tuple[tuple[Any, ...], list[str], bool]:
+    """Return what short rows mean, their flags, and whether the spelling of their first candidates decides both.
+
+    With one candidate it does; with several, only when the first gives the answer by itself.
+    """
     flags: list[str] = []
     meaning = []
     decided = len(spelling) <= _MAX_SPELLING
@@ -281,7 +290,7 @@ def _decided(group: Group, fields: Fields) -> tuple[bytes, tuple[Any, ...] | Non
         decided = decided and (
             len(candidates) < 2 or (len(flags) == before and _alone(candidates, read, fields, value))
         )
-    return spelling, tuple(meaning) if decided else None, flags
+    return tuple(meaning), flags, decided
 
 
 def _alone(candidates: tuple[Place, ...], read: Read, fields: Fields, value: object) -> bool:
@@ -290,18 +299,12 @@ def _alone(candidates: tuple[Place, ...], read: Read, fields: Fields, value: obj
 
 
 def _read_group(group: Group, spelling: bytes, fields: Fields, flags: list[str]) -> tuple[Any, ...]:
-    """Read short rows the long way; remember what they mean where the spelling of their first candidates decides it."""
-    before = len(flags)
-    meaning = []
-    decided = len(spelling) <= _MAX_SPELLING
-    for candidates, read in group.rows:
-        value = read(candidates, fields, flags) if candidates else None
-        meaning.append(value)
-        # With one candidate its spelling decides; with several, only when the first gives the answer by itself.
-        decided = decided and (len(candidates) < 2 or _alone(candidates, read, fields, value))
-    if decided and len(flags) == before:
-        _remember(group.meanings, spelling, tuple(meaning))
-    return tuple(meaning)
+    """Read short rows the long way; remember what they mean where their spelling decides it, without a flag."""
+    meaning, found, decided = _read_rows(group, spelling, fields)
+    flags += found
+    if decided and not found:
+        _remember(group.meanings, spelling, meaning)
+    return meaning
 
 
 def _remember(cache: dict[_K, _V], key: _K, value: _V) -> _V:
