@@ -688,6 +688,31 @@ class TestRuns:
             assert reading.failing_since_us(["rollout"], 1_100) == 2
             assert reading.connection.execute("SELECT count(*) FROM runs").fetchone()[0] < 1_010
 
+    def test_runs_of_a_clock_that_was_ahead_put_none_of_now_out_of_the_way(self, store: Store) -> None:
+        """However many they were: what ran since the clock was set back is known, so that windows close by it."""
+
+        def ran(numbers: range, result: str) -> None:
+            with store.write() as transaction:
+                for number in numbers:
+                    run = Run(f"run-{number:05}", "silver", "watcher", None, number, None, None, {})
+                    transaction.begin_run(run)
+                    transaction.end_run(run.run_id, result, number)
+
+        ran(range(50_000, 51_100), "ok")
+        ran(range(10_000, 10_002), "ok")
+        ran(range(10_002, 10_004), "failed")
+        with store.read() as reading:
+            assert reading.last_success_us(["silver"], 10_003) == 10_001
+            assert reading.failing_since_us(["silver"], 10_003) == 10_002
+            last = reading.last_run("silver", 10_003)
+            assert last is not None
+            assert last.started_us == 10_003
+        ran(range(10_004, 11_100), "failed")
+        with store.read() as reading:
+            assert reading.last_success_us(["silver"], 11_100) == 10_001
+            assert reading.failing_since_us(["silver"], 11_100) == 10_002
+            assert reading.connection.execute("SELECT count(*) FROM runs").fetchone()[0] < 2_010
+
     def test_no_more_of_runs_and_slots_than_are_looked_at(self, store: Store) -> None:
         """A schedule of years leaves as much behind as one of weeks, and the newest slots stay done."""
         with store.write() as transaction:

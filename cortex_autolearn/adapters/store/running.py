@@ -67,19 +67,21 @@ class RunningTables:
             self.connection.execute(
                 "UPDATE slots SET ended_us = ? WHERE job = ? AND slot = ? AND run_id = ?", (ended_us, job, slot, run_id)
             )
+        # Those ahead are of a clock that was set back: they put none of now out of the way.
         oldest_kept = self.connection.execute(
-            "SELECT started_us FROM runs WHERE job = ? ORDER BY started_us DESC LIMIT 1 OFFSET ?", (job, _KEPT_RUNS)
+            "SELECT started_us FROM runs WHERE job = ? AND started_us <= ? ORDER BY started_us DESC LIMIT 1 OFFSET ?",
+            (job, ended_us, _KEPT_RUNS),
         ).fetchone()
         if oldest_kept is not None:
             # The last that went well stays, and the first after it, however many have failed since: alerts need both.
             self.connection.execute(
                 "WITH good AS (SELECT coalesce(max(started_us), -1) AS us FROM runs "
-                "WHERE job = :job AND result = 'ok'), "
+                "WHERE job = :job AND result = 'ok' AND started_us <= :now), "
                 "bad AS (SELECT coalesce(min(started_us), -1) AS us FROM runs "
                 "WHERE job = :job AND started_us > (SELECT us FROM good)) "
                 "DELETE FROM runs WHERE job = :job AND started_us < :oldest AND ended_us IS NOT NULL "
                 "AND started_us NOT IN (SELECT us FROM good UNION ALL SELECT us FROM bad)",
-                {"job": job, "oldest": oldest_kept[0]},
+                {"job": job, "oldest": oldest_kept[0], "now": ended_us},
             )
         self.connection.execute(
             "DELETE FROM slots WHERE job = :job AND slot < "
