@@ -26,7 +26,7 @@ from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.experiments import Held, LateRow, TrialRow
 from cortex_autolearn.model.judging import Label
 from cortex_autolearn.model.rollout import Continue, Promote, Reason
-from cortex_autolearn.model.training_jobs import Endpoint
+from cortex_autolearn.model.training_jobs import Endpoint, ModelRef
 from cortex_autolearn.ports import BackendError, BoundaryError
 from cortex_autolearn.rollout import report
 from cortex_autolearn.rollout.decide import decide
@@ -63,6 +63,34 @@ class Denying(ScriptedTrainer):
 
     def teardown(self, endpoint: Endpoint) -> None:
         raise BoundaryError("end", endpoint.endpoint_id, "not allowed", hint="Allow it", retryable=False)
+
+
+class Slow(ScriptedTrainer):
+    """A backend that takes a second for each question about what serves, and answers only some of them."""
+
+    def __init__(self, outside: Path, clock: FakeClock, script: Script) -> None:
+        super().__init__(outside, clock, script)
+        self.asked: list[str] = []
+        self.is_away = False
+        self._passing = clock
+
+    def deploy(self, model: ModelRef, token: str) -> Endpoint:
+        self._ask("deploy")
+        return super().deploy(model, token)
+
+    def poll_endpoint(self, endpoint: Endpoint) -> Endpoint:
+        self._ask("poll")
+        return super().poll_endpoint(endpoint)
+
+    def teardown(self, endpoint: Endpoint) -> None:
+        self._ask("teardown")
+        super().teardown(endpoint)
+
+    def _ask(self, what: str) -> None:
+        self.asked.append(what)
+        self._passing.advance(1)
+        if self.is_away:
+            raise BackendError("ask", what, "no answer", hint="Wait", retryable=True)
 
 
 def only_routes_to(one: Town, version: str) -> None:
@@ -295,6 +323,34 @@ class TestDeploying:
         trainers["scripted"] = one.trainer
         assert told() == 0
         assert one.trainer.endpoints() == []
+
+    def test_a_backend_is_asked_at_its_pace_however_often_rollout_runs(self, one: Town) -> None:
+        """Records of tested masters come many times a second: no decision waits for a provider at each of them."""
+        trainer = Slow(one.root / "elsewhere", one.clock, Script(deploy_s=100))
+        one.trainer = trainer
+        one.restart()
+
+        def asked(seconds: int) -> list[str]:
+            until_us = one.now_us + seconds * instants.SECOND_US
+            trainer.asked.clear()
+            while one.now_us < until_us:
+                one.clock.advance(3)
+                one.run()
+            return trainer.asked
+
+        trainer.is_away = True
+        assert asked(70) == ["deploy"] * 3
+        trainer.is_away = False
+        one.clock.advance(30)
+        assert asked(70) == ["deploy", "poll", "poll"]
+        one.until(lambda: one.phase() == "testing", most=2)
+        trainer.is_away = True
+        one.rollout.rollback(MASTER, **ME)
+        assert asked(70) == ["teardown"] * 3
+        trainer.is_away = False
+        one.clock.advance(30)
+        assert asked(3) == ["teardown"]
+        assert trainer.endpoints() == []
 
     def test_what_the_routes_name_is_not_torn_down(self, one: Town) -> None:
         """A kill after the decision, before the routes: the model answers until nobody is sent to it any more."""

@@ -52,6 +52,7 @@ class Endpoints:
         self._clock = clock
         self._trainers = trainers
         self._told: dict[int, tuple[str, float]] = {}  # by endpoint: the trouble that was told last, and when
+        self._in_trouble: set[int] = set()  # endpoints about which the last question was not answered
 
     def tend(self, run: RunHandle, routed: Collection[str] = ()) -> bool:
         """Bring every endpoint as far as its backend is; tell whether anything changed.
@@ -65,12 +66,16 @@ class Endpoints:
             rows, wanted = reading.endpoints(), wanted_models(reading)
             models = {model.ref.model_id: model for model in reading.models()}
         for row in rows:
+            if self._was_just_asked(row, is_wanted=row.model_id in wanted):
+                continue
             try:
                 if row.model_id in wanted:
                     changed |= self._prepare(row, models[row.model_id], run)
                 elif row.model_id not in routed:
                     changed |= self._end(row, models[row.model_id])
+                self._in_trouble.discard(row.number)
             except BoundaryError as error:
+                self._in_trouble.add(row.number)
                 self._tell(row, error, run)
                 self._note_trouble(row, error, is_wanted=row.model_id in wanted)
         standing = {row.number for row in rows}
@@ -102,6 +107,12 @@ class Endpoints:
                 token = sha256(f"endpoint {model_id} {number}".encode()).hexdigest()
                 transaction.add_endpoint(model_id, token, self._now_us())
         return bool(missing)
+
+    def _was_just_asked(self, row: EndpointRow, *, is_wanted: bool) -> bool:
+        """Tell whether to leave a backend alone: runs may come many times a second, and each question may take long."""
+        if row.polled_us is None or self._is_due(row, POLL_S):
+            return False
+        return row.number in self._in_trouble or (is_wanted and _pause_s(row) == POLL_S)
 
     def _is_due(self, row: EndpointRow, pause_s: int) -> bool:
         since_us = self._now_us() - (row.polled_us or 0)
