@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import pytest
@@ -312,6 +312,41 @@ class TestWhen:
         assert world.trainings.progress()[GLOBAL].new == 1000
         assert isinstance(world.check()[0], Start)
 
+    @pytest.mark.parametrize("outcome", ["succeeds", "fails"])
+    def test_a_training_of_a_clock_that_was_ahead_puts_none_off(
+        self, tmp_path: Path, outcome: Literal["succeeds", "fails"]
+    ) -> None:
+        """It hides no new example, makes nobody wait for its time to come again, and is in no month's budget but its."""
+        world = World(tmp_path, Script(outcome=outcome, training_usd=30.0), budget_usd=30.0, budget_month_usd=50.0)
+        world.collect(1000)
+        world.clock.step(400 * 24 * HOUR_S)
+        assert isinstance(world.check()[0], Start)
+        world.pass_time(2 * HOUR_S)
+        world.tend()
+        world.clock.step(-400 * 24 * HOUR_S)
+        world.collect(1000)
+        world.trainer.script = Script(training_usd=30.0)
+        assert isinstance(world.check()[0], Start)
+        world.pass_time(2 * HOUR_S)
+        world.tend()
+        for collected, new in ((0, 0), (999, 999), (1, 1000)):
+            world.collect(collected)
+            assert world.trainings.progress()[GLOBAL].new == new
+        (decision,) = world.check()
+        assert isinstance(decision, Wait)
+        assert decision.reason == "budget_exhausted"
+        world.store.close()
+
+    def test_a_clock_that_was_a_little_ahead_has_nothing_trained_twice(self, world: World) -> None:
+        """A training that ended a few hours from now was not trained so long ago that its examples are new."""
+        world.collect(1000)
+        world.check()
+        world.pass_time(2 * HOUR_S)
+        world.tend()
+        world.clock.step(-12 * HOUR_S)
+        assert world.trainings.progress()[GLOBAL].new == 0
+        assert isinstance(world.check()[0], Wait)
+
     def test_a_model_for_each_master(self, tmp_path: Path) -> None:
         """With the scope "master", each master that has enough gets a training of its own."""
         world = World(tmp_path, scope="master")
@@ -614,6 +649,22 @@ class TestLife:
         (event,) = world.events("fine_tune_failed")
         assert event["reason"].startswith("it took too long")
         assert [job.state for job in world.trainer.jobs()] == ["cancelled"]
+        world.store.close()
+
+    def test_deadline_of_a_job_that_was_submitted_while_the_clock_was_ahead(self, tmp_path: Path) -> None:
+        """It counts from when the clock was set back: else a job that hangs would occupy its scope until that time."""
+        world = World(tmp_path, Script(outcome="hangs"), deadline_s=7_200)
+        world.collect(1000)
+        world.clock.step(400 * 24 * HOUR_S)
+        world.check()
+        world.clock.step(-400 * 24 * HOUR_S)
+        assert world.tend() == {"queued": 1}
+        world.pass_time(7_200)
+        assert world.tend() == {"queued": 1}
+        world.pass_time(1)
+        assert world.tend() == {"failed": 1}
+        world.pass_time(24 * HOUR_S)
+        assert isinstance(world.check()[0], Start)
         world.store.close()
 
 

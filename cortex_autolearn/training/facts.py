@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cortex_autolearn.model.instants import DAY_US
 from cortex_autolearn.model.training_jobs import GLOBAL
 from cortex_autolearn.training.plan import Facts, Progress, Tried
 
@@ -23,14 +24,14 @@ class Counts:
 
     def __init__(self, reading: TrainingReading, now_us: int) -> None:
         self._times = reading.training_times()
-        self._now_us = now_us
+        self.now_us = now_us
 
     def of(self, scope: str, since_us: int = -1) -> int:
         """Return how many a scope got after an instant."""
         chosen = self._times.values() if scope == GLOBAL else [self._times.get(scope, ())]
         if since_us < 0:
             return sum(map(len, chosen))
-        return sum(since_us < at_us <= self._now_us for times in chosen for at_us in times)
+        return sum(since_us < at_us <= self.now_us for times in chosen for at_us in times)
 
     def by_master(self) -> Mapping[str | None, int]:
         """Return how many each master has; None stands for tasks without one."""
@@ -48,7 +49,7 @@ def scopes_of(reading: TrainingReading, counts: Counts, policy: TrainingPolicy) 
 
 def facts_of(reading: TrainingReading, scope: str, counts: Counts, spent_usd: float) -> Facts:
     """Return what is known of a scope; ``spent_usd`` is what trainings cost in this month."""
-    trainings = reading.trainings(scope)
+    trainings = [one for one in reading.trainings(scope) if not _is_ahead(one, counts.now_us)]
     made = [_covers_us(training) for training in trainings if training.state == "succeeded"]
     examples = counts.of(scope)
     new = counts.of(scope, max(made)) if made else examples
@@ -56,6 +57,14 @@ def facts_of(reading: TrainingReading, scope: str, counts: Counts, spent_usd: fl
     failed = _covers_us(ended[-1]) if ended and ended[-1].state == "failed" else None
     since = None if failed is None else counts.of(scope, failed)
     return Facts(scope, examples, new, tuple(map(tried, trainings)), spent_usd, since_failure=since)
+
+
+def _is_ahead(training: Training, now_us: int) -> bool:
+    """Tell whether a training had ended before the clock was set back by more than a day.
+
+    When that was nobody knows: it would hide new examples, or put the next training off, until its time comes again.
+    """
+    return training.ended_us is not None and training.asked_us > now_us + DAY_US
 
 
 def _covers_us(training: Training) -> int:

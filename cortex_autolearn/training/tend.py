@@ -168,9 +168,11 @@ class Tender:
         ``is_working`` tells that the work is done in the asking: whoever comes next goes on with it at once.
         """
         now_us = self._now_us()
-        after = before._replace(polled_us=None if is_working else now_us)
+        # Where it was asked for while the clock was ahead, it counts from now on: else its deadline would be then.
+        after = before._replace(asked_us=min(before.asked_us, now_us), polled_us=None if is_working else now_us)
         if found is not None:
-            after = after._replace(state=found.state, seen=found, submitted_us=before.submitted_us or now_us)
+            submitted_us = min(before.submitted_us or now_us, now_us)
+            after = after._replace(state=found.state, seen=found, submitted_us=submitted_us)
         state = _end_state(after, found, is_waited_out=self._is_waited_out(after, now_us))
         if state is not None:
             after = after._replace(state=state, ended_us=now_us, polled_us=now_us)
