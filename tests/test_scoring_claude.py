@@ -565,6 +565,30 @@ class TestBatches:
             assert len(desk.scores()) == 3
             assert desk.spent()["requests"] == 3
 
+    def test_results_that_break_off_each_time_keep_nothing_else_back(self, root: Path, api: AnthropicApi) -> None:
+        """What a proxy cuts, say, is read as far as it comes; other batches are, and what waits is sent."""
+        with desk_at(root, api, batch_min=2) as desk:
+            fill(desk, 40)
+            desk.score()
+            with desk.store.read() as reading:
+                first = reading.open_batches()[0].batch_id
+            api.fail(f"GET /v1/messages/batches/{first}/results", "cut", times=3)
+            for portion in range(2):
+                names = [f"more{portion}{number}" for number in range(3)]
+                desk.put("b.jsonl", *[unscored(name, output="[[score 4]] Some more work is done") for name in names])
+                desk.settle()
+                run = Run()
+                assert desk.score(run)["sent"] == 3
+                assert [error.subject for error in run.troubles] == [first]
+                desk.clock.advance(100)
+            desk.score()
+            scores = set(desk.scores())
+            assert {f"more{portion}{number}" for portion in range(2) for number in range(3)} <= scores
+            assert 6 < len(scores) < 46
+            desk.score()
+            assert len(desk.scores()) == 46
+            assert set(api.paid().values()) == {1}
+
 
 class TestOnTheWire:
     EVIL = (

@@ -193,8 +193,10 @@ class Batches:
             return True
         async with aclosing(session.judge.results(batch.batch_id)) as results:
             unclear: _UnclearError | None = None
+            has_begun = False
             while unclear is None:
-                portion, unclear = await _portion(results)
+                portion, unclear = await _portion(results, has_begun=has_begun)
+                has_begun = True
                 if any(number_of(result.key, batch.token) is None for result in portion):
                     self._disown(batch)
                     return False
@@ -267,9 +269,12 @@ def _about_one() -> Iterator[None]:
 
 
 async def _portion(
-    results: AsyncGenerator[Answer | Refusal, None],
+    results: AsyncGenerator[Answer | Refusal, None], *, has_begun: bool
 ) -> tuple[list[Answer | Refusal], _UnclearError | None]:
-    """Return the next results, as many as are booked at once, and what kept the others from being read."""
+    """Return the next results, as many as are booked at once, and what kept the others from being read.
+
+    A provider is busy where results do not begin to come; where they break off, that may be of this batch alone.
+    """
     found: list[Answer | Refusal] = []
     try:
         with _about_one():
@@ -279,6 +284,10 @@ async def _portion(
                     break
     except _UnclearError as unclear:
         return found, unclear
+    except JudgeBusyError as error:
+        if not (found or has_begun):
+            raise
+        return found, _UnclearError(error)
     return found, None
 
 
