@@ -36,9 +36,10 @@ def api() -> Iterator[AnthropicApi]:
 
 
 @contextmanager
-def daemon(root: Path, api: AnthropicApi, key: str = KEY) -> Iterator[subprocess.Popen[bytes]]:
+def daemon(root: Path, api: AnthropicApi, key: str = KEY, **judge: str) -> Iterator[subprocess.Popen[bytes]]:
     """A daemon in a process of its own, which has to end well when it is told to."""
-    environ = os.environ | QUICK | {"ANTHROPIC_API_KEY": key, "ANTHROPIC_BASE_URL": api.url}
+    own = {f"CORTEX_AUTOLEARN__JUDGE__{name}": value for name, value in judge.items()}
+    environ = os.environ | QUICK | own | {"ANTHROPIC_API_KEY": key, "ANTHROPIC_BASE_URL": api.url}
     command = [sys.executable, "-m", "cortex_autolearn", "run", "--init", "--root", str(root)]
     with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
@@ -81,6 +82,27 @@ def test_what_lacks_a_score_is_scored_and_collected(tmp_path: Path, api: Anthrop
     assert set(api.paid().values()) == {1}
     assert sum(one["scored"] for one in told(tmp_path, "quality_scored")) == 4
     assert len(api.charges) == 4
+
+
+def test_a_batch_is_looked_at_at_its_pace(tmp_path: Path, api: AnthropicApi) -> None:
+    """Though tasks without a score come all the time, and each collection has them scored: its provider has limits."""
+    api.hold = True
+    with daemon(tmp_path, api, BATCH_MIN="3", POLL_S="2"):
+        deliver(tmp_path, "a.jsonl", *[unscored(f"t{n}", output=f"[[score 4.5]] Work {n} is done") for n in range(3)])
+        until(lambda: looks(api))
+        began, before = time.monotonic(), len(looks(api))
+        for number in range(8):
+            name = f"one{number}"
+            deliver(tmp_path, "b.jsonl", unscored(name, output=f"[[score 5]] One more piece of work is done: {name}"))
+            until(lambda name=name: name in collected(tmp_path))  # type: ignore[misc]
+        assert len(looks(api)) - before <= 1 + (time.monotonic() - began) / 1.8
+        api.hold = False
+        until(lambda: {"t0", "t1", "t2"} <= collected(tmp_path))
+    assert set(api.paid().values()) == {1}
+
+
+def looks(api: AnthropicApi) -> list[dict[str, Any]]:
+    return [one for one in api.requests if one["method"] == "GET" and "/batches/" in one["path"]]
 
 
 def test_a_wrong_key_is_tried_at_its_next_time_only(tmp_path: Path, api: AnthropicApi) -> None:

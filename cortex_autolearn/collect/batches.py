@@ -106,8 +106,11 @@ class Batches:
             session.count(transaction)
         return True
 
-    async def follow(self) -> bool:
+    async def follow(self, *, is_look_due: bool = True) -> bool:
         """Take in what batches have brought; False while it is not known of one whether it was taken.
+
+        Arguments:
+            is_look_due: also look at those that are known to run.
 
         Raises:
             JudgeAuthError: in one of them asks were refused for what would have all others refused as well; one of a
@@ -117,6 +120,8 @@ class Batches:
             open_batches = reading.open_batches()
         is_sure = True
         for batch in open_batches:
+            if batch.batch_id is not None and not is_look_due:
+                continue
             try:
                 await self._follow(batch)
             except _UnclearError as unclear:

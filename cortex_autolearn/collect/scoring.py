@@ -37,6 +37,8 @@ _LOST_AT_ONCE: Final = 200
 _RETRY_S: Final = 60.0
 _LONGEST_WAIT_S: Final = 3_600.0
 """So long a busy provider is left alone at most, whatever it says, and however the clock was set meanwhile."""
+_PUNCTUAL: Final = 0.9
+"""A run that comes for the sake of a look may be so early."""
 _LOST: Final = "its process was killed while it was under way"
 _REFUSED: Final = {"retired": "it is retired", "unknown": "its provider does not know it"}
 
@@ -77,6 +79,7 @@ class Scorer:
         self._readers = readers
         self._make_judge = judge
         self._under_test = under_test
+        self._looked_s: float | None = None  # when this process looked at batches last
 
     @property
     def can_ask(self) -> bool:
@@ -208,7 +211,7 @@ class Scorer:
         session = Session(self._store, self._clock, self._policy, judge, asking, run, done, limit)
         try:
             self._book_lost(session)
-            is_sure = await Batches(session).follow()
+            is_sure = await Batches(session).follow(is_look_due=self._is_look_due())
             with self._store.read() as reading:
                 waits = reading.count_waiting() > 0
             if not is_sure:
@@ -225,6 +228,14 @@ class Scorer:
         finally:
             done.redactions.update(asking.redactions)
             await judge.close()
+
+    def _is_look_due(self) -> bool:
+        """Tell whether to look at the batches under way, and note it: runs come with each collection, looks seldom."""
+        now_s = self._clock.monotonic()
+        is_due = self._looked_s is None or now_s - self._looked_s >= _PUNCTUAL * self._policy.poll_s
+        if is_due:
+            self._looked_s = now_s
+        return is_due
 
     def _book_lost(self, session: Session) -> None:
         """Let the tasks wait again whose single call was under way when its process was killed."""
