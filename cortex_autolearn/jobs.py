@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from cortex_autolearn.training.job import Trainings
 
 
+BROKEN_OFF: Final = "broken_off"
+"""Counted by a run that ended before its end, as its process is to end: its slot is run again."""
 _FOLDERS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "bronze_bytes": ((layout.BRONZE,), ".jsonl"),
     "silver_bytes": ((layout.SILVER, layout.QUARANTINE), ".jsonl"),
@@ -171,7 +173,8 @@ def readiness(rooms: Rooms, run: LoggedRun) -> dict[str, Any]:
     counts["decisions"] = list(map(decision_dict, decisions))
     for decision in counts["decisions"]:
         run.log.info("training_decided", **decision)
-    return counts
+    # Not all scopes may have been looked at, and the next look by itself is tomorrow's.
+    return counts | {BROKEN_OFF: True} if run.is_ending() else counts
 
 
 def training(

@@ -130,7 +130,8 @@ class Runner:
                 counts["duration_seconds"] = round(self._clock.monotonic() - began, 3)
                 with self._store.write() as transaction:
                     transaction.count_run(asked.run_id, counts)
-                    self._end(transaction, asked._replace(counts=counts), "ok")
+                    ending: Ending = "interrupted" if counts.get(jobs.BROKEN_OFF) else "ok"
+                    self._end(transaction, asked._replace(counts=counts), ending)
             except Exception as error:
                 partial = self._note_failure(recorded, job, "failed", error)
                 if raise_errors:

@@ -23,7 +23,7 @@ from cortex_autolearn.model import layout
 from cortex_autolearn.model.runs import Run
 from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.retention import remove_old
-from cortex_autolearn.runner import Unrecorded, WaitAbandonedError, _Recorded, lock_file
+from cortex_autolearn.runner import Runner, Unrecorded, WaitAbandonedError, _Recorded, lock_file
 from cortex_autolearn.testing import Fleet, append
 from cortex_autolearn.wiring import App, build
 
@@ -294,6 +294,20 @@ def test_what_a_failed_run_had_done_is_one_event(running: Application) -> None:
     (line,) = running.logged("job_failed")
     assert line["error.type"].endswith("_Bug")
     assert line["error.stack"]
+
+
+def test_a_readiness_check_that_is_broken_off_is_made_again(running: Application) -> None:
+    """A restart in the middle of the daily look does not cost a day: its slot is not done, as after a kill."""
+    running.app.runner.stop_waiting()  # as the daemon does when it is told to stop
+    assert running.run("readiness", trigger="schedule", slot="2026-01-05").counts["decisions"] == []
+    with running.app.store.read() as reading:
+        assert not reading.slot_done("readiness", "2026-01-05")
+    again = Runner(
+        running.app.store, running.app.tree, running.app.clock, running.app.log, running.app.rooms
+    )  # as in the next process
+    assert len(again.run("readiness", trigger="catch_up", slot="2026-01-05").counts["decisions"]) == 1
+    with running.app.store.read() as reading:
+        assert reading.slot_done("readiness", "2026-01-05")
 
 
 def test_interrupt_passes_and_is_recorded(running: Application) -> None:
