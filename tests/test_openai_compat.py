@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 import openai
 import pytest
-from openai_api import BASE, BEGAN, Fault, OpenaiApi, Script
+from openai_api import BASE, BEGAN, Fault, Handler, OpenaiApi, Script
 from openai_rules import KEY
 from openai_support import PRICE, OpenaiRig, openai_spec, trainer_of
 from support import NOW
@@ -611,6 +613,46 @@ class TestOddAnswers:
         del api.jobs["ftjob-odd"]
         assert conformance.to_the_end(rig, job).state == "succeeded"
         assert "file-odd" in api.files
+
+    @pytest.mark.parametrize("status", [200, 500])
+    @pytest.mark.parametrize(
+        ("headers", "body", "cause"),
+        [
+            ({"Content-Encoding": "gzip"}, gzip.compress(b" " * (1 << 20)), "packed"),
+            ({}, b" " * (17 << 20), "longer than 16,777,216 bytes"),
+        ],
+    )
+    def test_an_answer_is_held_as_far_as_one_may_be_long(
+        self,
+        rig: OpenaiRig,
+        monkeypatch: pytest.MonkeyPatch,
+        status: int,
+        headers: dict[str, str],
+        body: bytes,
+        cause: str,
+    ) -> None:
+        """What is packed, or goes on and on, ends in an error and not in the memory of the daemon, whatever its status.
+
+        The error says so and what to look at, and refuses nothing: the job is asked about again.
+        """
+        job = submitted(rig)
+
+        def answer(handler: Handler) -> None:
+            handler.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body)), "retry-after-ms": "1"}.items():
+                handler.send_header(name, value)
+            handler.end_headers()
+            with suppress(OSError):  # whoever asked has heard enough
+                handler.wfile.write(body)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Handler, "do_GET", answer)
+            error = refused(lambda: rig.trainer().poll(job.job_id))
+        assert cause in error.cause
+        assert f"HTTP {status}" in error.cause
+        assert "openai.base_url" in error.hint
+        assert error.retryable
+        assert conformance.to_the_end(rig, job).state == "succeeded"
 
     def test_a_damaged_note_hides_no_other(self, rig: OpenaiRig) -> None:
         """A note of one job that cannot be read stops no other."""

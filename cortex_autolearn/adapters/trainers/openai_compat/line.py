@@ -2,7 +2,8 @@
 
 The package brings what is tedious to get right: headers, TLS, proxies, multipart bodies, the query of a metadata
 filter. It follows no redirect here (the key goes nowhere but to the configured address) and builds no objects from
-answers: those are read by ``wire``. Only questions are repeated, and not often: the next look comes by itself.
+answers: those are read by ``wire``, and none is held that is longer than one may be. Only questions are repeated, and
+not often: the next look comes by itself.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from cortex_autolearn.model.version import VERSION
 from cortex_autolearn.ports import BackendError, BoundaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
+    import httpx2
     import openai
 
     from cortex_autolearn.model.openai_policy import OpenaiPolicy
@@ -45,6 +47,9 @@ _JOBS_A_PAGE: Final = 100
 _FILES_A_PAGE: Final = 1_000
 _MOST_PAGES: Final = 100
 _EVENTS: Final = 50
+_ANSWER_BYTES: Final = 16 << 20
+"""A longer answer is none: a page of a thousand files is a third of a megabyte."""
+_PLAIN: Final = "identity"
 
 _T = TypeVar("_T")
 
@@ -233,8 +238,13 @@ class Line:
             max_retries=0,
             timeout=self._patience(_READ_S),
             # Looks are minutes apart: a connection that is kept meanwhile serves nobody, and nobody closes it.
-            default_headers={"User-Agent": f"cortex-autolearn/{VERSION}", "Connection": "close"},
-            http_client=openai.DefaultHttpxClient(follow_redirects=False),
+            # A megabyte that is packed well is a gigabyte when it has been read.
+            default_headers={
+                "User-Agent": f"cortex-autolearn/{VERSION}",
+                "Connection": "close",
+                "Accept-Encoding": _PLAIN,
+            },
+            http_client=openai.DefaultHttpxClient(follow_redirects=False, event_hooks={"response": [_bound]}),
         )
         return self._client
 
@@ -265,7 +275,7 @@ class Line:
             return Fault(said, status=error.status_code, code=error.code, is_api="message" in body)
         # Whatever goes wrong while a request is sent is the cause of a connection error.
         cause = error.__cause__ or error
-        if isinstance(cause, BoundaryError):
+        if isinstance(cause, BoundaryError | Fault):
             return cause
         name = type(cause).__name__
         is_unsent = name in {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"}
@@ -274,3 +284,29 @@ class Line:
     def _clean(self, text: str) -> str:
         text = _LIKE_A_KEY.sub(_HIDDEN, " ".join(text.replace(self._key, _HIDDEN).split()))
         return (text[:_CAUSE_CHARS] + "…" if len(text) > _CAUSE_CHARS else text).rstrip(".")
+
+
+def _bound(response: httpx2.Response) -> None:
+    """Have an answer end in a fault where it is packed or too long to be one, before it is held."""
+    import httpx2  # noqa: PLC0415 - as above
+
+    status = response.status_code
+    if response.headers.get("content-encoding", _PLAIN) != _PLAIN:
+        raise Fault("the answer cannot be read: it is packed, though it was asked for plain", status=status)
+    assert isinstance(response.stream, httpx2.SyncByteStream)
+    stream: httpx2.SyncByteStream = response.stream
+
+    class Bounded(httpx2.SyncByteStream):  # the library asks for one by inheritance
+        def __iter__(self) -> Iterator[bytes]:
+            size = 0
+            for piece in stream:
+                size += len(piece)
+                if size > _ANSWER_BYTES:
+                    cause = f"the answer cannot be read: it is longer than {_ANSWER_BYTES:,} bytes"
+                    raise Fault(cause, status=status)
+                yield piece
+
+        def close(self) -> None:
+            stream.close()
+
+    response.stream = Bounded()
