@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
-from openai_api import BASE, Fault, OpenaiApi, Script
+from openai_api import BASE, Fault, Handler, OpenaiApi, Script
 from openai_rules import KEY
 from support import NOW, Rooms, good
 
 from cortex_autolearn import wiring
 from cortex_autolearn.adapters.lock import held
+from cortex_autolearn.adapters.trainers.openai_compat.line import Fault as LineFault
+from cortex_autolearn.adapters.trainers.openai_compat.line import Line
 from cortex_autolearn.cli import main
 from cortex_autolearn.cli.quiet import Quiet
 from cortex_autolearn.collect.split import split_of
 from cortex_autolearn.doctor import Check, examine
 from cortex_autolearn.model import layout
+from cortex_autolearn.model.openai_policy import OpenaiPolicy
 from cortex_autolearn.testing import FakeClock
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:click")
@@ -329,3 +333,27 @@ def test_two_days_without_the_provider(root: Path, api: OpenaiApi) -> None:
             assert training.state == "succeeded"
             assert [model.ref.kind for model in reading.models()] == ["openai"]
     assert len(api.jobs) == 1
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_that_drips_is_given_up(api: OpenaiApi, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """Bytes that come now and then, each in time, hold up nobody: all of an answer has its time, too."""
+    is_over = threading.Event()
+
+    def answer(handler: Handler) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Length", "100000")
+        handler.send_header("retry-after-ms", "1")
+        handler.end_headers()
+        with suppress(OSError):
+            while not is_over.wait(0.02):
+                handler.wfile.write(b" ")
+
+    monkeypatch.setattr(Handler, "do_GET", answer)
+    line = Line(OpenaiPolicy(base_url=api.url), {"OPENAI_API_KEY": api.key}, read_s=0.2)
+    try:
+        with pytest.raises(LineFault, match=r"not done after 0\.6 seconds") as caught:
+            line.models()
+    finally:
+        is_over.set()
+    assert caught.value.status == status

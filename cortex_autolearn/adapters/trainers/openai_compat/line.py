@@ -9,6 +9,7 @@ not often: the next look comes by itself.
 from __future__ import annotations
 
 import re
+import time
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -40,6 +41,7 @@ _HIDDEN: Final = "[key]"
 _CAUSE_CHARS: Final = 500
 _CONNECT_S: Final = 10.0
 _READ_S: Final = 30.0
+_WAITS: Final = 3
 _UPLOAD_S: Final = 300.0
 _QUESTION_TRIES: Final = 2
 """A question that got no answer is repeated so often by the package, which waits half a second and more between."""
@@ -85,9 +87,11 @@ class Line:
     Arguments:
         policy: the ``[openai]`` section.
         environ: where the key is, and the address where the section names none.
+        read_s: how long to wait for the next bytes of an answer; all of it may take :data:`_WAITS` times that.
     """
 
-    def __init__(self, policy: OpenaiPolicy, environ: Mapping[str, str]) -> None:
+    def __init__(self, policy: OpenaiPolicy, environ: Mapping[str, str], *, read_s: float = _READ_S) -> None:
+        self._read_s = read_s
         self._policy = policy
         self._environ = environ
         self._client: openai.OpenAI | None = None
@@ -236,7 +240,7 @@ class Line:
             organization=self._environ.get("OPENAI_ORG_ID"),
             project=self._environ.get("OPENAI_PROJECT_ID"),
             max_retries=0,
-            timeout=self._patience(_READ_S),
+            timeout=self._patience(self._read_s),
             # Looks are minutes apart: a connection that is kept meanwhile serves nobody, and nobody closes it.
             # A megabyte that is packed well is a gigabyte when it has been read.
             default_headers={
@@ -287,10 +291,11 @@ class Line:
 
 
 def _bound(response: httpx2.Response) -> None:
-    """Have an answer end in a fault where it is packed or too long to be one, before it is held."""
+    """Have an answer end in a fault where it is packed, too long to be one, or takes too long."""
     import httpx2  # noqa: PLC0415 - as above
 
     status = response.status_code
+    most_s = response.request.extensions["timeout"]["read"] * _WAITS
     if response.headers.get("content-encoding", _PLAIN) != _PLAIN:
         raise Fault("the answer cannot be read: it is packed, though it was asked for plain", status=status)
     assert isinstance(response.stream, httpx2.SyncByteStream)
@@ -298,9 +303,11 @@ def _bound(response: httpx2.Response) -> None:
 
     class Bounded(httpx2.SyncByteStream):  # the library asks for one by inheritance
         def __iter__(self) -> Iterator[bytes]:
-            size = 0
+            size, ends_at = 0, time.monotonic() + most_s
             for piece in stream:
                 size += len(piece)
+                if time.monotonic() > ends_at:  # a few bytes now and then would hold up all trainings for ever
+                    raise Fault(f"the answer cannot be read: it was not done after {most_s:g} seconds", status=status)
                 if size > _ANSWER_BYTES:
                     cause = f"the answer cannot be read: it is longer than {_ANSWER_BYTES:,} bytes"
                     raise Fault(cause, status=status)
