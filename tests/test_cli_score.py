@@ -286,6 +286,19 @@ class TestStatusAndDoctor:
         assert (check["verdict"], check["remedy"]) == ("warn", "Set judge.model to a current one")
         assert check["found"] == "claude-haiku-5-5 is deprecated and retires on 2027-10-07"
 
+    def test_what_is_no_rubric_is_told_of_before_a_run_fails(self, root: Path, api: AnthropicApi) -> None:
+        """By the doctor with the name of the setting, and by the run that ends there, in a message and no traceback."""
+        entry = '[[judge.rubrics]]\nmaster = "security-master"\nfile = "coordination"\n'
+        (root / "cortex-autolearn.toml").write_text(entry)
+        (check, _) = doctor(root, ANTHROPIC_API_KEY=KEY)
+        assert check["verdict"] == "fail"
+        assert check["found"] == f"'{root / 'coordination'}': it is a folder: nothing is scored"
+        assert check["remedy"].startswith("Let judge.rubrics[0].file name a text of at most 262,144 bytes")
+        result = call(root, "score", env=env(api))
+        assert result.exit_code == 1
+        assert "it is a folder. Let judge.rubrics[0].file name a text" in result.stderr
+        assert "Traceback" not in result.output
+
     def test_what_is_too_dear_for_a_whole_budget_is_told_of(self, root: Path, api: AnthropicApi) -> None:
         """It keeps nothing back, and no budget is reached: nobody would know why it is not scored."""
         with Desk(root) as desk:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +160,50 @@ class TestWhatIsJudged:
             own, common = desk.scores()["own"].rubric, desk.scores()["common"].rubric
             assert own.startswith("security-master@")
             assert common == "v1"
+
+    @pytest.mark.parametrize("what", ["fifo", "folder", "nothing", "empty", "huge", "nul", "device"])
+    def test_what_is_no_rubric_is_refused(self, root: Path, what: str) -> None:
+        """Nothing is waited for, held or sent: it is said which setting names which file, and what to do about it."""
+        path, name = root / "own.md", "own.md"
+        match what:
+            case "fifo":
+                os.mkfifo(path)
+            case "folder":
+                path.mkdir()
+            case "empty":
+                path.write_text(" \n")
+            case "huge":
+                with path.open("wb") as file:
+                    file.truncate(8 << 30)
+            case "nul":
+                name = "own\0.md"
+            case "device":
+                name = "/dev/zero"
+        causes = {
+            "fifo": "it is a FIFO",
+            "folder": "it is a folder",
+            "nothing": "there is no such file",
+            "empty": "it is empty",
+            "huge": "it holds more than 262,144 bytes",
+            "nul": "embedded null byte",
+            "device": "it is a device",
+        }
+        own = (
+            MasterRubric(master="cicd-master", file=str(root / "good.md")),
+            MasterRubric(master="security-master", file=name),
+        )
+        (root / "good.md").write_text("Score only the tone.")
+        judge = ScriptedJudge(fine)
+        with desk_with(root, judge, rubrics=own) as desk:
+            desk.put("a.jsonl", unscored("own"))
+            desk.settle()
+            with pytest.raises(BoundaryError) as caught:
+                desk.score()
+            assert causes[what] in caught.value.cause
+            assert "judge.rubrics[1].file" in caught.value.operation
+            assert name.replace("\0", "\\x00") in caught.value.subject
+            assert "judge.rubrics[1].file" in caught.value.hint
+            assert not judge.asked
 
 
 class TestLaterRecords:

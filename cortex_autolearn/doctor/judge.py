@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from cortex_autolearn.adapters import rubrics
 from cortex_autolearn.collect import money
 from cortex_autolearn.collect.standing import Standing, stand
 from cortex_autolearn.doctor.check import Check, Patient, counted
 from cortex_autolearn.model import instants
 from cortex_autolearn.model.judging import MICRO_USD
+from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.status import verdicts
 
 _REASON_CHARS: Final = 80
@@ -31,6 +33,10 @@ def _judge(patient: Patient) -> Iterator[Check]:
     if money.price_of(policy.model, today, policy.prices) is None:
         remedy = "Declare its price with [[judge.prices]]: without, nothing is sent"
         yield Check("judge", "fail", f"no price is known for {policy.model}", remedy)
+    try:
+        rubrics.load(policy, patient.root)
+    except BoundaryError as error:
+        yield Check("judge", "fail", f"{error.subject}: {error.cause}: nothing is scored", error.hint)
     yield from _model(found)
     yield from _queue(found, wait)
 

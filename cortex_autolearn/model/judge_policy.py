@@ -58,7 +58,7 @@ class MasterRubric(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Meta(
             min_length=1,
             max_length=4096,
-            description="the rubric's text (UTF-8), absolute or relative to the root",
+            description="the rubric's text (UTF-8, at most 256 KiB), absolute or relative to the root",
             extra={"allowed": "a path"},
         ),
     ]
