@@ -23,6 +23,7 @@ from rollout_support import (
 
 from cortex_autolearn.adapters.tree import Entry, Tree
 from cortex_autolearn.assignment import variant
+from cortex_autolearn.doctor import examine
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.judging import Label
 from cortex_autolearn.model.rollout import Continue, Outcome, Rollback, Settle
@@ -341,6 +342,30 @@ class TestNamesAndFiles:
             assert any("aliases.json" in str(error) for error in one.handle.troubles)
             path.write_text(json.dumps({"aliases": {"champion": {"version": "v7"}}}))
             assert one.rollout.is_waiting()
+            one.run()
+            assert (one.held().champion, one.phase()) == ("v7", "deploying")
+
+    @pytest.mark.parametrize("named", [{"version": "anthropic/claude"}, {"version": 7}, "v7"])
+    def test_a_champion_whose_name_is_none_is_not_replaced_by_the_default(self, tmp_path: Path, named: object) -> None:
+        """Whom the file names would be lost, and the model tested against another: it waits, and that is told."""
+        with town(tmp_path) as one:
+            path = one.root / layout.aliases_file(MASTER)
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps({"aliases": {"champion": named}}))
+            before = path.read_bytes()
+            one.run()
+            assert (one.queue(), one.held(), path.read_bytes()) == ([MODEL], None, before)
+            (told,) = {str(error) for error in one.handle.troubles}
+            assert f"{layout.aliases_file(MASTER)} names " in told
+            assert "Write aliases.champion.version with letters" in told
+            assert not one.rollout.is_waiting()
+            with pytest.raises(BoundaryError, match=r"versions/aliases\.json names "):
+                one.rollout.deploy(MODEL, MASTER, by="ann", why="to see")
+            found = [check for check in examine(one.root, config=None, environ={}, flags={}) if MODEL in check.found]
+            assert [(check.verdict, "waits, as nobody knows the champion" in check.found) for check in found] == [
+                ("warn", True)
+            ]
+            path.write_text(json.dumps({"aliases": {"champion": {"version": "v7"}}}))
             one.run()
             assert (one.held().champion, one.phase()) == ("v7", "deploying")
 

@@ -9,7 +9,7 @@ import pytest
 
 from cortex_autolearn.model.experiments import AliasChange, Experiment, Held, Pause
 from cortex_autolearn.model.rollout_policy import RolloutPolicy
-from cortex_autolearn.rollout.files import aliases, champion_in, document_of, manual_stop, occupied
+from cortex_autolearn.rollout.files import Unusable, aliases, champion_in, document_of, manual_stop, occupied
 from cortex_autolearn.rollout.plan import NO_METRICS
 
 MASTER, CHAMPION, MODEL = "security-master", "v1.0.0", "ft-20251127-001"
@@ -169,11 +169,15 @@ class TestAliases:
             (None, None),
             ({}, None),
             ({"aliases": []}, None),
-            ({"aliases": {"champion": "v1"}}, None),
-            ({"aliases": {"champion": {"version": "../x"}}}, None),
+            ({"aliases": {"champion": None}}, None),
+            ({"aliases": {"champion": {"version": ""}}}, None),
+            ({"aliases": "v1"}, Unusable("v1")),
+            ({"aliases": {"champion": "v1"}}, Unusable("v1")),
+            ({"aliases": {"champion": {"version": 7}}}, Unusable(7)),
+            ({"aliases": {"champion": {"version": "../x"}}}, Unusable("../x")),
             ({"aliases": {"champion": {"version": "v2"}}}, "v2"),
         ],
     )
-    def test_the_champion_that_stands_there(self, found: dict[str, Any] | None, version: str | None) -> None:
-        """Only a name that may be part of a path can be one."""
+    def test_the_champion_that_stands_there(self, found: dict[str, Any] | None, version: str | Unusable | None) -> None:
+        """Only a name that may be part of a path can be one; any other is not taken for none."""
         assert champion_in(found) == version

@@ -13,7 +13,9 @@ from cortex_autolearn.adapters.store.database import Reading
 from cortex_autolearn.doctor.check import Check, Patient, ago, counted
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.experiments import Experiment, Queued
+from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.rollout import decide, files, plan
+from cortex_autolearn.rollout.deploy import named_champion
 from cortex_autolearn.rollout.evidence import SCORED, SPLIT, UNROUTED
 from cortex_autolearn.rollout.project import Projector
 
@@ -178,7 +180,22 @@ def _queue(patient: Patient) -> Iterator[Check]:
     for master, queued_models in sorted(waiting.items()):
         if master not in foreign:
             names = ", ".join(one.model_id for one in queued_models)
-            yield Check(_NAME, "ok", f"{names} waits until {busy.get(master, master)} has ended")
+            yield _hindered(patient, master, names) or Check(
+                _NAME, "ok", f"{names} waits until {busy.get(master, master)} has ended"
+            )
+
+
+def _hindered(patient: Patient, master: str, waiting: str) -> Check | None:
+    """Return what keeps models waiting for a master whose champion nobody knows; None where that is known."""
+    if patient.reading is None or patient.reading.serving(master) is not None:
+        return None
+    try:
+        named_champion(patient.tree, master)
+    except BoundaryError as error:
+        return Check(
+            _NAME, "warn", f"{waiting} waits, as nobody knows the champion of {master}: {error.cause}", error.hint
+        )
+    return None
 
 
 def _endpoints(patient: Patient) -> Iterator[Check]:

@@ -103,17 +103,12 @@ class Deployer:
         """Return what serves a master; one of which rollout knows nothing is served by the champion of its aliases.
 
         Raises:
-            BoundaryError: nobody can read them, or they are being written: whom they name would be lost for good.
+            BoundaryError: nobody can tell whom they name, who would be lost for good: see :func:`named_champion`.
         """
         held = reading.serving(master)
         if held is not None:
             return held
-        path = layout.aliases_file(master)
-        found = read(self._files, path)
-        if found is None and self._files.entry(path) is not None:
-            hint = "Mend the file, or remove it where the default champion serves"
-            raise BoundaryError("find the champion of", master, f"{path} holds no object", hint=hint, retryable=True)
-        champion = documents.champion_in(found)
+        champion = named_champion(self._files, master)
         return Held(master, champion or self._policy.default_champion, "steady", None, None, self._now_us())
 
     def is_taken(self, reading: RolloutReading, test_id: str) -> bool:
@@ -247,6 +242,28 @@ class Deployer:
 
     def _now_us(self) -> int:
         return instants.to_us(self._clock.now())
+
+
+def named_champion(files: Files, master: str) -> str | None:
+    """Return the champion that the aliases of a master name; None where they name none, or there are none.
+
+    Raises:
+        BoundaryError: they cannot be read, are being written, or name one by what is no name of a model.
+    """
+    path = layout.aliases_file(master)
+    found = read(files, path)
+    champion = documents.champion_in(found)
+    if found is None and files.entry(path) is not None:
+        cause, hint = f"{path} holds no object", "Mend the file, or remove it where the default champion serves"
+    elif isinstance(champion, documents.Unusable):
+        cause = f"{path} names {champion.value!a:.100} where a model is named"
+        hint = (
+            "Write aliases.champion.version with letters, digits, dots, dashes and underscores, as the records name "
+            "the model, or remove the file where the default champion serves"
+        )
+    else:
+        return champion
+    raise BoundaryError("find the champion of", master, cause, hint=hint, retryable=True)
 
 
 def _too_long(master: str, model_id: str) -> BoundaryError:

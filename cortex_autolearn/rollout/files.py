@@ -6,7 +6,7 @@ business, and what they are made of the state's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cortex_autolearn.model import instants, layout
 
@@ -21,12 +21,24 @@ _OURS: Final = "cortex-autolearn"
 Document = dict[str, Any]
 
 
-def champion_in(found: Mapping[str, Any] | None) -> str | None:
-    """Return the champion that an ``aliases.json`` names; None where it names none that can be one."""
-    aliases = None if found is None else found.get("aliases")
-    champion = aliases.get("champion") if isinstance(aliases, dict) else None
-    version = champion.get("version") if isinstance(champion, dict) else None
-    return version if isinstance(version, str) and layout.is_safe_name(version) else None
+class Unusable(NamedTuple):
+    """What stands where a champion is named, and is no name that one can have."""
+
+    value: object
+
+
+def champion_in(found: Mapping[str, Any] | None) -> str | Unusable | None:
+    """Return the champion that an ``aliases.json`` names; None where it names none."""
+    champion: object = found
+    for key in ("aliases", "champion", "version"):
+        if not champion:
+            return None
+        if not isinstance(champion, dict):
+            return Unusable(champion)
+        champion = champion.get(key)
+    if not champion:
+        return None
+    return champion if isinstance(champion, str) and layout.is_safe_name(champion) else Unusable(champion)
 
 
 def aliases(found: Mapping[str, Any] | None, held: Held, history: Sequence[AliasChange]) -> Document:
