@@ -681,3 +681,49 @@ def test_a_backend_is_imported_by_who_asks_for_it(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- models whose folder is not as it was ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [ExemplarRig, ExportRig])
+def test_what_is_gone_is_named(tmp_path: Path, kind: type[ExemplarRig]) -> None:
+    """Of a model whose folder was removed it is said what is missing; deployed anew it fails, and leaves nothing."""
+    rig = kind(tmp_path)
+    model = conformance.to_the_end(rig, rig.trainer().submit(rig.spec(), client_token(rig.spec()))).model
+    assert model is not None
+    ready = rig.trainer().deploy(model, "one")
+    other = rig.trainer().deploy(model, "two")
+    rig.trainer().teardown(other)
+    torn = rig.trainer().poll_endpoint(other)
+    assert (torn.state, f"{layout.MODELS}/{model.model_id}/serving-" in torn.reason) == ("gone", True)
+    folder = tmp_path / layout.MODELS / model.model_id
+    folder.rename(tmp_path / "elsewhere")
+    gone = rig.trainer().poll_endpoint(ready)
+    assert gone.state == "gone"
+    assert gone.reason == f"{layout.MODELS}/{model.model_id}/manifest.json is not there"
+    failed = rig.trainer().deploy(model, "three")
+    assert (failed.state, failed.reason.endswith("manifest.json is not there")) == ("failed", True)
+    assert not folder.exists()
+    rig.trainer().teardown(failed)
+    (tmp_path / "elsewhere").rename(folder)
+    assert rig.trainer().poll_endpoint(ready) == ready
+
+
+@pytest.mark.parametrize("kind", [ExemplarRig, ExportRig])
+def test_what_cannot_be_looked_at_is_not_gone(tmp_path: Path, kind: type[ExemplarRig]) -> None:
+    """A folder that the system refuses just now ends no endpoint: the error is told, and it is asked again."""
+    rig = kind(tmp_path)
+    model = conformance.to_the_end(rig, rig.trainer().submit(rig.spec(), client_token(rig.spec()))).model
+    assert model is not None
+    ready = rig.trainer().deploy(model, "one")
+    folder = tmp_path / layout.MODELS / model.model_id
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(folder)
+    with pytest.raises(BoundaryError, match="circle"):
+        rig.trainer().poll_endpoint(ready)
+    with pytest.raises(BoundaryError, match="circle"):
+        rig.trainer().deploy(model, "two")
+    folder.unlink()
+    (tmp_path / "elsewhere").rename(folder)
+    assert rig.trainer().poll_endpoint(ready) == ready

@@ -127,7 +127,7 @@ class Endpoints:
         if seen.state == "creating" and self._now_us() >= late_us:
             seen = msgspec.structs.replace(seen, state="failed", reason="it was not ready within a day")
         elif seen.state == "gone":
-            seen = msgspec.structs.replace(seen, state="failed", reason="it is gone")
+            seen = msgspec.structs.replace(seen, state="failed", reason=seen.reason or "it is gone")
         with self._store.write() as transaction:
             transaction.put_endpoint(row.number, seen, self._now_us())
         return row.seen is None or seen.state != row.seen.state

@@ -26,7 +26,6 @@ from cortex_autolearn.exemplars import index
 from cortex_autolearn.exemplars.model import EXAMPLES, FORMAT, INDEX
 from cortex_autolearn.model.training_jobs import (
     Endpoint,
-    EndpointState,
     Estimate,
     Limits,
     ModelRef,
@@ -185,9 +184,13 @@ class ExemplarTrainer:
         return endpoint
 
     def poll_endpoint(self, endpoint: Endpoint) -> Endpoint:
-        """Return the endpoint as it is: ``ready`` or ``gone``."""
-        state: EndpointState = "ready" if self._shelf.serves(endpoint) else "gone"
-        return msgspec.structs.replace(endpoint, state=state, reason="")
+        """Return the endpoint as it is: ``ready``, or ``gone`` and what is missing.
+
+        Raises:
+            BoundaryError: its folder cannot be looked into.
+        """
+        missing = self._shelf.missing(endpoint)
+        return msgspec.structs.replace(endpoint, state="gone" if missing else "ready", reason=missing)
 
     def teardown(self, endpoint: Endpoint) -> None:
         """Note that a model serves no more; its folder stays.

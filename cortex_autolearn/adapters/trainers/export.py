@@ -18,7 +18,6 @@ from cortex_autolearn.adapters.trainers.shelf import MANIFEST, Note, Shelf, mani
 from cortex_autolearn.model import chat_formats
 from cortex_autolearn.model.training_jobs import (
     Endpoint,
-    EndpointState,
     Estimate,
     Limits,
     ModelRef,
@@ -209,21 +208,28 @@ class ExportTrainer:
             self._shelf.sweep(job_id)
 
     def deploy(self, model: ModelRef, token: str) -> Endpoint:
-        """Note that the model serves; whoever made it has started it.
+        """Note that the model serves; whoever made it has started it. One whose folder was removed fails, and says so.
 
         Raises:
-            BoundaryError: its folder is gone, or cannot be written.
+            BoundaryError: its folder cannot be looked into or written.
         """
         endpoint = Endpoint(
             endpoint_id=f"{model.model_id}/{token}", token=token, model=model, state="ready", target=model.artefact
         )
+        missing = self._shelf.unmade(endpoint)
+        if missing:  # to write the note would make the folder again, with nothing else in it
+            return msgspec.structs.replace(endpoint, state="failed", reason=missing)
         self._shelf.serve(endpoint)
         return endpoint
 
     def poll_endpoint(self, endpoint: Endpoint) -> Endpoint:
-        """Return the endpoint as it is noted here: ``ready`` or ``gone``."""
-        state: EndpointState = "ready" if self._shelf.serves(endpoint) else "gone"
-        return msgspec.structs.replace(endpoint, state=state)
+        """Return the endpoint as it is noted here: ``ready``, or ``gone`` and what is missing.
+
+        Raises:
+            BoundaryError: its folder cannot be looked into.
+        """
+        missing = self._shelf.missing(endpoint)
+        return msgspec.structs.replace(endpoint, state="gone" if missing else "ready", reason=missing)
 
     def teardown(self, endpoint: Endpoint) -> None:
         """Note that the model serves no more; whoever made it ends what it costs.

@@ -266,17 +266,37 @@ class Shelf:
         return None if manifest is None else manifest.job
 
     def serve(self, endpoint: Endpoint) -> None:
-        """Note beside a model that it serves.
+        """Note beside a model that it serves; whether there is a model, :meth:`missing` tells.
 
         Raises:
-            BoundaryError: the model's folder is gone, or cannot be written.
+            BoundaryError: the note cannot be written.
         """
         files.replace(self._served(endpoint), _order(endpoint))
 
-    def serves(self, endpoint: Endpoint) -> bool:
-        """Tell whether a model is there and serves under an endpoint's token."""
-        path = self._served(endpoint)
-        return path.exists() and (path.parent / MANIFEST).exists()
+    def missing(self, endpoint: Endpoint) -> str:
+        """Say what a model lacks that is there and serves under an endpoint's token; nothing where it does.
+
+        Raises:
+            BoundaryError: nobody can tell, for its folder cannot be looked into.
+        """
+        return self._absent(endpoint, MANIFEST) or self._absent(endpoint, self._served(endpoint).name)
+
+    def unmade(self, endpoint: Endpoint) -> str:
+        """Say what a model lacks that is there, whether it serves or not; nothing where it is.
+
+        Raises:
+            BoundaryError: as :meth:`missing`.
+        """
+        return self._absent(endpoint, MANIFEST)
+
+    def _absent(self, endpoint: Endpoint, name: str) -> str:
+        path = self.folder(endpoint.model.model_id) / name
+        with files.wrap("look at", path):
+            try:
+                path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return f"{path.relative_to(self.root)} is not there"
+        return ""
 
     def serve_no_more(self, endpoint: Endpoint) -> None:
         """Take the note back. The model's folder stays: it costs nothing, and tells what was tried.

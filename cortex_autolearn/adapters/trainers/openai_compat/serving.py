@@ -85,8 +85,9 @@ class Serving:
         """
         model_id = endpoint.model.model_id
         require_home(self._sendings.of_model(model_id), self._line, "look at the endpoint of", model_id)
-        if not self._shelf.serves(endpoint):
-            return msgspec.structs.replace(endpoint, state="gone", reason="")
+        missing = self._shelf.missing(endpoint)
+        if missing:
+            return msgspec.structs.replace(endpoint, state="gone", reason=missing)
         try:
             self._line.model(endpoint.model.artefact)
         except Fault as fault:
