@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from threading import Lock
 from time import monotonic, time_ns
@@ -259,6 +260,8 @@ class _Renderer:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._open: dict[str, ExemplarModel] = {}
+        self._asked: dict[str, int] = {}
+        self._turn = count()
         self._process = os.getpid()
 
     def __reduce__(self) -> tuple[type[_Renderer], tuple[Path]]:
@@ -289,7 +292,7 @@ class _Renderer:
 
     def _exemplars(self, version: str) -> ExemplarModel:
         if self._process != os.getpid():  # what a parent has open is not to be used after a fork
-            self._open, self._process = {}, os.getpid()
+            self._open, self._asked, self._process = {}, {}, os.getpid()
         model = self._open.get(version)
         if model is None:
             from cortex_autolearn import exemplars  # noqa: PLC0415 -- SQLite, only for who serves such a model
@@ -297,8 +300,12 @@ class _Renderer:
             folder = self._root / layout.MODELS / layout.safe_name("model", version)
             model = exemplars.open_model(folder)
             self._open[version] = model
-            for oldest in list(self._open)[:-_MAX_OPEN]:
-                self._open.pop(oldest, None)
+        self._asked[version] = next(self._turn)
+        if len(self._open) > _MAX_OPEN:
+            by_last_asked = sorted(self._open, key=lambda name: self._asked.get(name, -1))
+            for longest_unasked in by_last_asked[:-_MAX_OPEN]:
+                self._open.pop(longest_unasked, None)
+                self._asked.pop(longest_unasked, None)
         return model
 
 

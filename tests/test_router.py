@@ -518,6 +518,31 @@ def model_with_examples(folder: Path, base: str) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_models_that_are_asked_stay_open(tmp_path: Path) -> None:
+    """Of more models than are kept open the one that was not asked for longest is closed, not the one opened first."""
+    versions = [f"ft-20251127-{number:03d}" for number in range(1, 11)]
+    masters = {version: f"m{version[-3:]}-master" for version in versions}
+    put(tmp_path, {master: Route(Served(BASE.model, version, "exemplar")) for version, master in masters.items()})
+    for version in versions:
+        model_with_examples(tmp_path / layout.MODELS / version, BASE.model)
+    router = Router(tmp_path)
+
+    def ask(version: str) -> None:
+        router.choose(masters[version], "t").request(system="s", input="Is it valid?")
+
+    def opened() -> set[str]:
+        links = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        return {Path(link).parent.name for link in links if link.endswith("/examples.jsonl")}
+
+    for version in versions[:8]:
+        ask(version)
+    ask(versions[0])
+    for version in versions[8:]:
+        ask(version)
+    assert opened() == {versions[0], *versions[3:]}
+
+
 def test_exemplar_model_brings_its_examples(tmp_path: Path) -> None:
     """A model with examples asks its base model, with the example that fits the task; without its folder it says so."""
     put(tmp_path, {"a-master": Route(TUNED)})
