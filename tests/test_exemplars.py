@@ -372,6 +372,21 @@ def test_each_master_has_its_core_set(tmp_path: Path) -> None:
         assert list(model.core("security-master")) == []
 
 
+def test_no_example_is_shown_twice(tmp_path: Path) -> None:
+    """What stands in the core set is not retrieved as well, nor is a text that stands twice: the next best is."""
+    twice = [*ROWS, ROWS[1]]
+    with make(tmp_path / "m", twice, k=3, core={"": [1]}) as model:
+        asked = "Scan the login form of billing for injections"
+        request = model.request(system="S", input=asked, master="security-master", task_type="scan")
+        turns = [one["content"] for one in request["messages"][:-1] if one["role"] == "user"]
+        assert turns[0] == ROWS[0][2]
+        assert len(set(turns)) == len(turns) == 1 + 3
+        assert turns[-1] == ROWS[1][2]
+        assert asked_of(model.retrieve(asked, master="security-master", task_type="scan"))[-1] == ROWS[0][2]
+    with make(tmp_path / "n", ROWS[:1], k=3, core={"": [1]}) as model:
+        assert len(model.request(system="S", input=asked)["messages"]) == 3
+
+
 def test_many_threads_share_a_model(tmp_path: Path) -> None:
     """Eight threads at once get what one gets, and the files are closed in the end."""
     model = make(tmp_path / "m", k=3, core={"": [1]})

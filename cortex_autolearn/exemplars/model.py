@@ -10,7 +10,7 @@ import json
 import os
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -99,17 +99,27 @@ class ExemplarModel:
             ValueError: ``input`` is empty.
             BoundaryError: the model's files cannot be read.
         """
+        core = self.core(master)
         return prompt.compose(
             model=self.recipe.base,
             max_tokens=self.recipe.max_tokens if max_tokens is None else max_tokens,
             system=system,
-            core=self.core(master),
-            retrieved=self.retrieve(input, master=master, task_type=task_type),
+            core=core,
+            retrieved=self.retrieve(input, master=master, task_type=task_type, besides=core),
             asked=input,
         )
 
-    def retrieve(self, asked: str, *, master: str | None = None, task_type: str | None = None) -> list[prompt.Shown]:
+    def retrieve(
+        self,
+        asked: str,
+        *,
+        master: str | None = None,
+        task_type: str | None = None,
+        besides: Collection[prompt.Shown] = (),
+    ) -> list[prompt.Shown]:
         """Return the examples for what is asked, the best match last; none where nothing matches.
+
+        None is among those that are shown ``besides``, or comes twice: the next best takes its place.
 
         Raises:
             BoundaryError: the model's files cannot be read.
@@ -117,8 +127,19 @@ class ExemplarModel:
         recipe = self.recipe
         with _reading(self._folder), self._connection() as connection:
             matches = index.search(connection, asked, master=master, task_type=task_type, scoped=recipe.scoped)
-            taken = pick.pick(matches, count=recipe.k, token_budget=recipe.token_budget)
-            return [self._shown(connection, match.example) for match in pick.best_last(taken)]
+            read: dict[int, prompt.Shown] = {}
+            while True:
+                taken = pick.pick(matches, count=recipe.k, token_budget=recipe.token_budget)
+                seen, repeated = set(besides), set()
+                for match in taken:
+                    if match.example not in read:
+                        read[match.example] = self._shown(connection, match.example)
+                    if read[match.example] in seen:
+                        repeated.add(match.example)
+                    seen.add(read[match.example])
+                if not repeated:
+                    return [read[match.example] for match in pick.best_last(taken)]
+                matches = [match for match in matches if match.example not in repeated]
 
     def matches(self, asked: str, *, master: str | None, task_type: str | None, scoped: bool) -> list[pick.Match]:
         """Return all matches for what is asked, the best first: for whoever measures.
