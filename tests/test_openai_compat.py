@@ -21,7 +21,8 @@ from test_trainers import freeze, freeze_as
 
 from cortex_autolearn import settings
 from cortex_autolearn.adapters.trainers.openai_compat.trainer import SETTLED_S
-from cortex_autolearn.model import instants, layout
+from cortex_autolearn.model import instants, layout, routing
+from cortex_autolearn.model.routing import Route, Served
 from cortex_autolearn.model.training_jobs import Price, RemoteJob, Spec, client_token, job_name
 from cortex_autolearn.model.training_problems import (
     AccessRefused,
@@ -251,6 +252,22 @@ class TestLife:
         found = rig.trainer().poll(job.job_id)
         assert found.model is not None
         assert (found.state, found.model.artefact) == ("succeeded", "ft:late")
+
+    @pytest.mark.parametrize("name", ["ft:x\n", "ft:" + "x" * 3_000, "ft:\u202ex"])
+    def test_a_model_is_called_by_what_routes_can_hold(self, rig: OpenaiRig, api: OpenaiApi, name: str) -> None:
+        """One name that no caller accepts would make the routes of all masters void: it is waited for another."""
+        job = submitted(rig)
+        api.jobs[job.job_id] |= {"status": "succeeded", "finished_at": BEGAN + 1, "fine_tuned_model": name}
+        found = rig.trainer().poll(job.job_id)
+        assert (found.state, found.model) == ("running", None)
+        assert found.reason.startswith("the provider calls the model 'ft:")
+        assert found.reason.isprintable()
+        with pytest.raises(ValueError, match="no name that a provider gives"):
+            routing.routes_of(routing.document({"a-master": Route(Served(name, "v1", "openai"))}, generated_at=""))
+        api.jobs[job.job_id] |= {"fine_tuned_model": "ft:x"}
+        found = rig.trainer().poll(job.job_id)
+        assert found.model is not None
+        assert (found.state, found.model.artefact) == ("succeeded", "ft:x")
 
     def test_a_cancellation_that_comes_too_late(self, rig: OpenaiRig, api: OpenaiApi) -> None:
         """Where the job ended while it was to be cancelled, that is no error."""

@@ -53,6 +53,11 @@ DEFAULT_ROUTE: Final = Route(Served(DEFAULT_VERSION, DEFAULT_VERSION, BASE))
 """What serves a master of which nothing is known."""
 
 
+def is_provider_name(name: str) -> bool:
+    """Tell whether a model can be called so: with any other name in it a whole document counts for nobody."""
+    return 0 < len(name) <= MAX_NAME_CHARS and name.isprintable()
+
+
 def document(routes: Mapping[str, Route], *, generated_at: str) -> dict[str, Any]:
     """Return the document of ``routes``, masters by name; :func:`routes_of` reads it back."""
     masters = {
@@ -102,7 +107,7 @@ def _serving(place: str, entry: object) -> Served:
     model, version, kind = found.get("model"), found.get("version"), found.get("kind", BASE)
     if not isinstance(version, str) or not layout.is_safe_name(version):
         raise ValueError(f"{place}.version is no name of a model")
-    if not isinstance(model, str) or not 0 < len(model) <= MAX_NAME_CHARS or not model.isprintable():
+    if not isinstance(model, str) or not is_provider_name(model):
         raise ValueError(f"{place}.model is no name that a provider gives")
     if not isinstance(kind, str) or not layout.is_safe_name(kind):
         raise ValueError(f"{place}.kind is no word")

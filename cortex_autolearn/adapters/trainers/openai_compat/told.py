@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cortex_autolearn.model.instants import SECOND_US
-from cortex_autolearn.model.routing import OPENAI
+from cortex_autolearn.model.routing import OPENAI, is_provider_name
 from cortex_autolearn.model.training_jobs import ENDED, JobState, Metric, ModelRef, Price, RemoteJob
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def remote_job(
     """
     state: JobState = _STATES.get(job.status, "running")
     model = None
-    if state == "succeeded" and not job.fine_tuned_model:
+    if state == "succeeded" and not _has_name(job):
         state = "running"  # it was paid for, and its name may come a while after: the deadline ends the waiting
     elif state == "succeeded":
         model = ModelRef(
@@ -105,6 +105,16 @@ def remote_job(
     )
 
 
+def _has_name(job: Job) -> bool:
+    return bool(job.fine_tuned_model) and is_provider_name(str(job.fine_tuned_model))
+
+
+def _about_name(job: Job) -> str:
+    if job.fine_tuned_model:
+        return f"the provider calls the model {job.fine_tuned_model!a:.80}, which cannot be its name"
+    return "the provider names no model, though it says that the job succeeded"
+
+
 def _reason(job: Job, state: JobState) -> str:
     if state == "failed":
         error = job.error
@@ -115,7 +125,7 @@ def _reason(job: Job, state: JobState) -> str:
     if state == "cancelled":
         return "cancelled"
     if job.status == "succeeded":
-        return "" if job.fine_tuned_model else "the provider names no model, though it says that the job succeeded"
+        return "" if _has_name(job) else _about_name(job)
     if job.status == "paused":
         return f"it is paused at the provider: resume the job {job.id} there"
     return "" if job.status in _USUAL else f"the provider says: {job.status[:50] or 'nothing'}"
