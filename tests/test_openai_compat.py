@@ -915,6 +915,21 @@ def test_the_address_is_https_or_this_machines_own(tmp_path: Path, url: str, is_
         assert settings.load(tmp_path, environ={}, flags=flags | {"openai.allow_http": True}).settings.openai.allow_http
 
 
+@pytest.mark.parametrize("variable", ["OPENAI_ORG_ID", "OPENAI_PROJECT_ID"])
+def test_who_pays_is_named_by_an_id(rig: OpenaiRig, api: OpenaiApi, variable: str) -> None:
+    """What surrounds it in a file of variables does not count; what can be no id is told, and not taken for an outage."""
+    for found in ("org-1\r", " org-1\n", " ", ""):
+        trainer = trainer_of(rig.root, api, rig.clock, environ={"OPENAI_API_KEY": api.key, variable: found})
+        assert trainer.preflight(rig.spec()) == [], repr(found)
+    for found in ("örg", "org 1", "org-1\nx-evil: 1"):
+        trainer = trainer_of(rig.root, api, rig.clock, environ={"OPENAI_API_KEY": api.key, variable: found})
+        (problem,) = trainer.preflight(rig.spec())
+        assert isinstance(problem, AccessRefused)
+        assert f"{variable}: it holds characters that no id has" in problem.text
+        assert problem.remedy.startswith(f"Set {variable} to the id alone")
+        assert found not in problem.text
+
+
 def test_the_key_goes_nowhere(rig: OpenaiRig, api: OpenaiApi) -> None:
     """No file holds it, no error repeats it, not even one that quotes it."""
     api.faults.append(Fault("GET /models", "refuse", 403, message=f"The key {KEY} may not do this"))

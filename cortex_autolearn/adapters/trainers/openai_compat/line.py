@@ -228,6 +228,7 @@ class Line:
             return self._client
         address = self.address
         key = self._found_key()
+        organization, project = self._found_id("OPENAI_ORG_ID"), self._found_id("OPENAI_PROJECT_ID")
         try:
             import openai  # noqa: PLC0415 - a second and 60 MB, which only those pay who train with it
         except ImportError:
@@ -237,8 +238,8 @@ class Line:
         self._client = openai.OpenAI(
             api_key=key,
             base_url=address,
-            organization=self._environ.get("OPENAI_ORG_ID"),
-            project=self._environ.get("OPENAI_PROJECT_ID"),
+            organization=organization,
+            project=project,
             max_retries=0,
             timeout=self._patience(self._read_s),
             # Looks are minutes apart: a connection that is kept meanwhile serves nobody, and nobody closes it.
@@ -261,6 +262,18 @@ class Line:
             # The HTTP library would repeat a header's value where it complains about it.
             raise AccessError("the key", "it holds characters that no key has", hint=hint)
         return key
+
+    def _found_id(self, variable: str) -> str | None:
+        """Return the id that a request names its payer by; None where none is set."""
+        found = self._environ.get(variable)
+        if found is None:
+            return None
+        found = found.strip()
+        if found and _KEY.match(found) is None:
+            # As above; and no request would ever go out, which looks like an outage.
+            hint = f"Set {variable} to the id alone, or leave it out"
+            raise AccessError(variable, "it holds characters that no id has", hint=hint)
+        return found
 
     @staticmethod
     def _patience(read_s: float) -> openai.Timeout:
