@@ -148,8 +148,13 @@ def read_file(path: Path, *, required: bool, fields: Mapping[str, Field], proble
 def read_environment(
     environ: Mapping[str, str], *, fields: Mapping[str, Field], problems: list[Problem]
 ) -> list[Given]:
-    """Return what ``CORTEX_AUTOLEARN__SECTION__KEY`` variables give; append unknown ones to ``problems``."""
+    """Return what ``CORTEX_AUTOLEARN__SECTION__KEY`` variables give; append unknown ones to ``problems``.
+
+    A setting's name with one underscore for two would have no effect, so it is unknown as well. Others that begin with
+    ``CORTEX_AUTOLEARN_`` are somebody's own.
+    """
     known = {field.environment: field for field in fields.values()}
+    meant = {_single(name): name for name in known}
     given: list[Given] = []
     for name, text in environ.items():
         if name in known:
@@ -158,6 +163,9 @@ def read_environment(
         elif name.upper().startswith(PREFIX):
             source = str(Source(Origin.ENVIRONMENT, clipped(name)))
             problems.append(Problem(source=source, reason=_unknown_variable(name, list(known), problems)))
+        elif _single(name) in meant:
+            source = str(Source(Origin.ENVIRONMENT, clipped(name)))
+            problems.append(Problem(source=source, reason=f"unknown variable; did you mean {meant[_single(name)]}?"))
     return given
 
 
@@ -317,6 +325,11 @@ def _read_section(
             reason = UNKNOWN + suggest(f"{section}.{name}", fields, problems)
             problems.append(Problem(source=str(source), field=f"{section}.{clipped(name)}", reason=reason))
     return given
+
+
+def _single(name: str) -> str:
+    """Return a variable's name as who writes one underscore for two would: no two settings have the same."""
+    return re.sub("__+", "_", name.upper())
 
 
 def _unknown_variable(name: str, known: Sequence[str], problems: Sequence[Problem]) -> str:

@@ -393,6 +393,25 @@ def test_lower_case_prefix(tmp_path: Path) -> None:
     assert f"did you mean {ENV}LOG__LEVEL?" in problem.reason
 
 
+@pytest.mark.parametrize("name", ["CORTEX_AUTOLEARN_JUDGE__ENABLED", "cortex_autolearn_judge_enabled"])
+def test_one_underscore_for_two(tmp_path: Path, name: str) -> None:
+    """Whoever writes one underscore for two is told so: else a judge that was switched off would go on sending."""
+    (problem,) = refused(tmp_path, environ={name: "false"})
+    assert str(problem) == f"environment {name}: unknown variable; did you mean {ENV}JUDGE__ENABLED?"
+
+
+def test_one_underscore_is_never_two_settings() -> None:
+    """Written with one underscore for two, each setting is still told from every other."""
+    names = [field.environment.replace("__", "_") for field in fields()]
+    assert len(set(names)) == len(names)
+
+
+def test_variables_of_somebody_else(tmp_path: Path) -> None:
+    """A variable that only begins like ours is none of our business."""
+    loaded = load(tmp_path, environ={"CORTEX_AUTOLEARN_LIVE": "1", "CORTEX_AUTOLEARN_HOME": "/srv"})
+    assert set(loaded.origins.values()) == {"default"}
+
+
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
