@@ -146,6 +146,19 @@ class TestIll:
         found = checks(root)["state"]
         assert found.verdict == "fail"
         assert "backup" in found.remedy
+        assert "scores, labels, trainings and tests are lost" in found.remedy
+
+    def test_a_state_that_cannot_be_opened_is_not_called_damaged(self, root: Path) -> None:
+        """Who may not read the state, an engineer say, is not told to move it away: what it alone knows would be lost.
+
+        A folder in the place of SQLite's log keeps root out as well.
+        """
+        log = root / f"{layout.STATE}-wal"
+        log.unlink(missing_ok=True)
+        log.mkdir()
+        found = checks(root)["state"]
+        assert (found.verdict, found.found) == ("fail", f"{layout.STATE}: unable to open database file")
+        assert found.remedy == "Check who owns it and its folder, and under which user this runs"
 
     def test_nothing_arrives(self, tmp_path: Path) -> None:
         (tmp_path / layout.COORDINATION).mkdir()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cortex_autolearn import settings as settings_module
-from cortex_autolearn.adapters.store.database import Reading
+from cortex_autolearn.adapters.store.database import DAMAGED, Reading, database_errors
 from cortex_autolearn.adapters.store.look import look_at
 from cortex_autolearn.adapters.tree import Tree
 from cortex_autolearn.doctor import flow, judge, rollout, system, training
@@ -124,15 +124,13 @@ def _state(root: Path) -> tuple[sqlite3.Connection | None, Check]:
         remedy = "Refine once: cortex-autolearn medallion; or start the daemon: cortex-autolearn run"
         return None, Check("state", "warn", "there is none: nothing ran here yet", remedy)
     connection = None
-    remedy = "Check its owner and its disk; restore it from a backup, or move it away: bronze is then read again"
+    remedy = f"See that its disk is sound. {DAMAGED}"
     try:
-        connection = look_at(path)
-        problem, is_whole = _quick_check(connection)
-    except BoundaryError as error:
-        problem, is_whole = error.cause, True
-        remedy = error.hint if "schema" in error.cause else remedy
-    except sqlite3.Error as error:
-        problem, is_whole = str(error), True
+        with database_errors(path):
+            connection = look_at(path)
+            problem, is_whole = _quick_check(connection)
+    except BoundaryError as error:  # what cannot be read need not be damaged: the error knows
+        problem, is_whole, remedy = error.cause, True, error.hint
     if problem or connection is None:
         if connection is not None:
             connection.close()

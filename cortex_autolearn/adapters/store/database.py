@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from cortex_autolearn.adapters.tree import Tree
     from cortex_autolearn.ports import Clock
 
+DAMAGED: Final = (
+    "Restore it from a backup, or move it away: bronze is read again, and what was collected is kept aside; scores, "
+    "labels, trainings and tests are lost then"
+)
 _BUSY_TIMEOUT_S: Final = 60
 _EVENTS_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _CACHE_KIB: Final = 8_192
@@ -311,8 +315,10 @@ def database_errors(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         text = str(error)
         hint, retryable = "Look at the disk and at the permissions of its folder", False
-        if "full" in text or "disk I/O" in text:
+        if "full" in text:
             hint = "Free space on this file system; nothing was committed, and the next run continues"
+        elif "disk I/O" in text:
+            hint = "See that its disk is sound and has space; nothing was committed, and the next run continues"
         elif "locked" in text:
             hint, retryable = "Another process holds it for long: see who has it open", True
         elif "readonly" in text or "unable to open" in text:
@@ -321,5 +327,4 @@ def database_errors(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError):
             raise  # ours: a bug
-        hint = "Restore it from a backup, or move it away: bronze is read again, and what was collected is kept aside"
-        raise BoundaryError("use the state", str(path), str(error), hint=hint, retryable=False) from error
+        raise BoundaryError("use the state", str(path), str(error), hint=DAMAGED, retryable=False) from error
