@@ -9,8 +9,10 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
@@ -38,13 +40,13 @@ from cortex_autolearn.training.build import Builder
 from cortex_autolearn.training.job import Trainings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cortex_autolearn.adapters.observe import Log, Logging
     from cortex_autolearn.ports import Clock
     from cortex_autolearn.settings import Loaded, Settings
 
 _QUIET_QUEUE: Final = 1_000
+_TOPS: Final = (layout.COORDINATION, layout.AUTOLEARN.partition("/")[0])
+"""What a tree is made of: nobody means a tree of its own in there."""
 _WORK_S: Final = 2.0
 """So long a backend that trains in this process works before it looks whether that is to end."""
 
@@ -183,17 +185,30 @@ def require_root(root: Path, *, init: bool) -> None:
     with files.wrap("look at", root):
         if (root / layout.COORDINATION).is_dir():
             return
+    above, is_part = tree_above(root)
+    hint = "Give the folder that holds coordination/ with --root or CORTEX_HOME"
+    if above is not None:
+        hint = f"Give {above}, which holds {layout.COORDINATION}/, with --root or CORTEX_HOME"
+    if init and is_part:
+        cause = f"it is a part of the tree {above}"
+        raise BoundaryError("create a tree in", str(root), cause, hint=hint, retryable=False)
     if not init:
-        raise BoundaryError(
-            "find the fleet's tree",
-            str(root),
-            f"it has no folder {layout.COORDINATION}/",
-            hint="Give the folder that holds coordination/ with --root or CORTEX_HOME, or create one with run --init",
-            retryable=False,
-        )
+        cause = f"it has no folder {layout.COORDINATION}/"
+        hint += "" if is_part else ", or create one with run --init"
+        raise BoundaryError("find the fleet's tree", str(root), cause, hint=hint, retryable=False)
     for folder in (layout.BRONZE, layout.SILVER):
         with files.wrap("create", root / folder):
             files.make_folder(root / folder)
+
+
+def tree_above(root: Path) -> tuple[Path | None, bool]:
+    """Return the nearest folder above ``root`` that holds ``coordination/``, and whether ``root`` is a part of it."""
+    real = Path(os.path.realpath(root))
+    for folder in real.parents:
+        with suppress(OSError):  # who may not look at it is not told of it
+            if (folder / layout.COORDINATION).is_dir():
+                return folder, real.relative_to(folder).parts[0] in _TOPS
+    return None, False
 
 
 def datasets(settings: Settings, store: Store, tree: Tree, clock: Clock) -> Builder:

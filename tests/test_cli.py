@@ -17,7 +17,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from cortex_autolearn import daemon, jobs
+from cortex_autolearn import daemon, jobs, wiring
 from cortex_autolearn.adapters.clock import SystemClock
 from cortex_autolearn.adapters.store import Store
 from cortex_autolearn.adapters.tree import Tree
@@ -470,6 +470,26 @@ class TestUsage:
             assert result.stderr.count("\n") == 1
             assert "--root" in result.stderr
             assert "--init" in result.stderr
+
+    def test_a_root_within_a_tree_is_told_which_one(self, root: Path) -> None:
+        """Who stands too deep is told where to stand, and nothing, not even --init, makes a second tree of a part."""
+        for part in (layout.COORDINATION, layout.BRONZE, layout.AUTOLEARN):
+            for command in (["medallion"], ["run"], ["run", "--init"]):
+                result = call(root / part, *command)
+                assert (result.exit_code, result.stdout) == (1, "")
+                assert f"Give {root}, which holds coordination/, with --root or CORTEX_HOME" in result.stderr
+                assert "create one" not in result.stderr
+            result = call(root / part, "doctor")
+            assert f"-> Name {root} with --root or CORTEX_HOME.\n" in result.stdout
+            assert not (root / part / layout.COORDINATION).exists()
+
+    def test_a_root_beside_the_parts_of_a_tree_may_be_a_new_one(self, root: Path) -> None:
+        """A folder of somebody's own that lies in a tree is told of it as well, and may become a tree."""
+        result = call(root / "trials", "medallion")
+        assert result.exit_code == 1
+        assert f"Give {root}, which holds coordination/, with --root or CORTEX_HOME, or create one" in result.stderr
+        wiring.require_root(root / "trials", init=True)
+        assert call(root / "trials", "medallion").exit_code == 0
 
     def test_options_may_stand_before_or_after_the_command(self, root: Path, tmp_path: Path) -> None:
         other = tmp_path / "other"

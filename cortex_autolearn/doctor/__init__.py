@@ -26,7 +26,7 @@ from cortex_autolearn.model import layout
 from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.settings import ConfigError, Settings
 from cortex_autolearn.status import look_for_daemon
-from cortex_autolearn.wiring import claude_by
+from cortex_autolearn.wiring import claude_by, tree_above
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +80,9 @@ def _root(root: Path) -> Check:
         found = f"{root} holds no folder {layout.COORDINATION}/" if _is_folder(root) else f"{root} is no folder"
     except OSError as error:
         return Check("root", "fail", f"cannot be looked at: {error}", _REFUSED)
-    remedy = "Name the fleet's folder with --root or CORTEX_HOME; for a new one: cortex-autolearn run --init"
+    above, is_part = tree_above(root)
+    remedy = f"Name {above or 'the folder of the fleet'} with --root or CORTEX_HOME"
+    remedy += "" if is_part else "; for a new one: cortex-autolearn run --init"
     return Check("root", "fail", found, remedy)
 
 
