@@ -459,6 +459,19 @@ class TestHistory:
         early = lines(promoted.root, "ab", "history", MASTER, "--at", "2020-01-01")
         assert early == [f"2020-01-01 23:59 UTC: nothing is known of {MASTER} so early"]
 
+    def test_times_to_the_minute_are_times(self, promoted: Past) -> None:
+        """A time is taken as the table of changes shows it, and without its seconds as RFC 3339 has it."""
+        began = f"{promoted.began + timedelta(days=3):{MINUTE}}"
+        for time in (began, began.replace(" ", "T"), began.replace(" ", "T") + "Z", began + "+00:00"):
+            (line, *_) = lines(promoted.root, "ab", "history", MASTER, "--at", time)
+            assert line.startswith(f"{began} UTC: v1.0.0, champion of {MASTER} since ")
+
+    def test_a_time_that_is_none_is_not_called_a_day(self, promoted: Past) -> None:
+        """What is said of it is how to write a time."""
+        result = call(promoted.root, "ab", "history", MASTER, "--at", "2025-11-27 25:00")
+        assert result.exit_code == 2
+        assert "'2025-11-27 25:00' is no time: write one such as 2025-11-27T12:00:00Z, or a day." in result.stderr
+
     def test_wrong_names_and_times(self, promoted: Past) -> None:
         result = call(promoted.root, "ab", "history", "cicd")
         assert (result.exit_code, f"There are: {MASTER}." in result.stderr) == (2, True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
-import orjson
 
 from cortex_autolearn.cli.call import Command, Group, json_option, pass_call
 from cortex_autolearn.cli.card import (
@@ -25,7 +23,7 @@ from cortex_autolearn.cli.card import (
     when,
     wrapped,
 )
-from cortex_autolearn.cli.dates import DAY
+from cortex_autolearn.cli.dates import INSTANT
 from cortex_autolearn.cli.opened import opened
 from cortex_autolearn.cli.printing import note, period, plural, print_json, printable, table
 from cortex_autolearn.cli.route import MASTER
@@ -52,28 +50,6 @@ _ENDED: Final = {
     "settle": "settled",
 }
 _KINDS: Final = {"test": "test", "watch": "watch after a promotion"}
-
-
-class _Instant(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
-    """An instant: RFC 3339, or a day, which stands for its end; without an offset it is in UTC."""
-
-    name = "TIME"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return microseconds since 1970."""
-        if isinstance(value, int):
-            return value
-        try:
-            found = instants.decode(orjson.dumps(str(value)))
-        except (msgspec.DecodeError, orjson.JSONEncodeError):
-            day = f"{DAY.convert(value, param, ctx):08d}"
-            return instants.to_us(datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC)) + instants.DAY_US - 1
-        us = instants.to_us(found if found.tzinfo is not None else found.replace(tzinfo=UTC))
-        try:
-            instants.from_us(us)
-        except OverflowError:  # its offset takes it beyond the years 1 to 9999
-            self.fail(f"{value!r} is in no year from 1 to 9999.", param, ctx)
-        return us
 
 
 @click.group(cls=Group)
@@ -161,7 +137,7 @@ def summary(call: Call, test: str, *, as_json: bool) -> None:
 
 @ab.command(cls=Command, short_help="Show what served a master, and since when.")
 @click.argument("master", type=MASTER)
-@click.option("--at", "at_us", metavar="TIME", type=_Instant(), help="Which model was champion then, and why.")
+@click.option("--at", "at_us", metavar="TIME", type=INSTANT, help="Which model was champion then, and why.")
 @json_option
 @pass_call
 def history(call: Call, master: str, *, at_us: int | None, as_json: bool) -> None:
