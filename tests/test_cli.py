@@ -638,6 +638,13 @@ class TestCopying:
         monkeypatch.setattr(sys, "argv", ["/site-packages/cortex_autolearn/__main__.py"])
         assert f" {sys.executable} -m cortex_autolearn run --root {root}\n" in call(root, "schedule").stderr
 
+    def test_what_to_type_next_is_on_the_same_root(self, root: Path) -> None:
+        """A command that is copied from a note acts on the tree that the note is about, not on another one."""
+        assert call(root, "dataset", "list").stdout.endswith(f": cortex-autolearn dataset build --root {root}\n")
+        assert f": cortex-autolearn dataset build --root {root}\n" in call(root, "dataset", "show").stderr
+        no_key = call(root, "score").stderr
+        assert no_key.endswith(f" let people score: cortex-autolearn label TASK_ID SCORE --root {root}\n")
+
     def test_a_root_that_was_not_named_is_not_named(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(root)
         assert call(None, "schedule").stderr.endswith(": cortex-autolearn run\n")

@@ -37,7 +37,7 @@ _HOME: Final = "CORTEX_HOME"
 _PROGRAM: Final = "cortex-autolearn"
 _COMMAND: Final = re.compile(
     rf"(?<![\w/-]){_PROGRAM} (?P<words>(?:run --init|run-once \w+|config check|medallion --rebuild|events --json|"
-    r"label TASK_ID SCORE|fine-tune (?:status|jobs|trigger|cancel|complete)\b|"
+    r"label TASK_ID SCORE|dataset build|fine-tune (?:status|jobs|trigger|cancel|complete)\b|"
     r"(?:run|medallion|collect|score|status|schedule|events|doctor|ab|check|explain|deploy|rollback|resume|abort)\b))"
     r"(?![^;\n]* --root)"
 )

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from cortex_autolearn.cli.call import Call
     from cortex_autolearn.collect.preview import Preview
 
-_NO_KEY: Final = "Set ANTHROPIC_API_KEY to a key of platform.claude.com, or let people score: label TASK_ID SCORE."
+_NO_KEY: Final = (
+    "Set ANTHROPIC_API_KEY to a key of platform.claude.com, or let people score: cortex-autolearn label TASK_ID SCORE"
+)
 
 
 @click.command(cls=Command)
@@ -76,7 +78,7 @@ def score(call: Call, *, limit: int | None, dry_run: bool, rescore: bool, calibr
         return
     click.echo(score_text(counts))
     if counts["held"] == tally.NO_KEY:
-        note(_NO_KEY)
+        note(call.copyable(_NO_KEY))
     elif counts["in_batches"]:
         note(
             call.copyable("Results of batches are taken in by the daemon, or by calling again: cortex-autolearn score")
