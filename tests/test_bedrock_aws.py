@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import subprocess
 import sys
 import threading
@@ -289,7 +290,7 @@ def test_nothing_is_imported_until_somebody_asks() -> None:
 
 
 def test_without_boto3_it_says_how_to_get_it() -> None:
-    """Whoever chose the backend without its extra is told, and nothing crashes."""
+    """Whoever chose the backend without its extra is told by which command it comes here, and nothing crashes."""
     code = (
         "import sys; sys.modules['boto3'] = sys.modules['boto3.session'] = None\n"
         "from pathlib import Path; from cortex_autolearn.adapters.clock import SystemClock\n"
@@ -299,7 +300,8 @@ def test_without_boto3_it_says_how_to_get_it() -> None:
         "except BoundaryError as error: print(error.cause, error.hint, sep='; ')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == ("the package boto3 is not installed; Install it: pip install 'cortex-autolearn[bedrock]'\n")
+    pip = f"{shlex.quote(sys.executable)} -m pip"
+    assert done.stdout == f"the package boto3 is not installed; Install it: {pip} install 'cortex-autolearn[bedrock]'\n"
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------

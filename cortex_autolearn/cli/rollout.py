@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cortex_autolearn import settings
+from cortex_autolearn.adapters import extras
 from cortex_autolearn.cli.call import Command, Group, json_option, pass_call
 from cortex_autolearn.cli.printing import Bar, note, print_json, table
 from cortex_autolearn.rollout import simulate as simulation
@@ -74,7 +75,7 @@ def simulate(
     rate = None if completion is None else completion / 100
     worlds = [one.at(rate, quality, quality_sd) for one in simulation.WORLDS if one.name in chosen]
     if not simulation.has_numpy() and runs * len(worlds) > _MANY_WITHOUT_NUMPY:
-        note("This takes long without numpy; it comes with: pip install 'cortex-autolearn[simulate]'")
+        note(f"This takes long without numpy. {extras.remedy('simulate')}")
     bar = Bar()
     reports = []
     for number, world in enumerate(worlds):

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from cortex_autolearn.adapters import extras
 from cortex_autolearn.adapters.trainers.bedrock.aws import CREDENTIAL, Fault, Kind
 from cortex_autolearn.model.training_problems import AccessRefused
 from cortex_autolearn.ports import BoundaryError
 
-INSTALL: Final = "Install it: pip install 'cortex-autolearn[bedrock]'"
+INSTALL: Final = extras.remedy("bedrock")
 _CREDENTIALS: Final = (
     "Give the daemon credentials that have not expired: a role of the machine, AWS_PROFILE, the variables "
     f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the systemd credential {CREDENTIAL}; AWS refuses them as well "

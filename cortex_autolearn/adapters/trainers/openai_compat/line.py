@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from cortex_autolearn.adapters import extras
 from cortex_autolearn.adapters.credentials import credential
 from cortex_autolearn.adapters.trainers.openai_compat import wire
 from cortex_autolearn.model.service_policy import is_private
@@ -232,8 +233,7 @@ class Line:
         try:
             import openai  # noqa: PLC0415 - a second and 60 MB, which only those pay who train with it
         except ImportError:
-            hint = "Install it: pip install 'cortex-autolearn[openai]'"
-            raise AccessError("the package openai", "it is not installed", hint=hint) from None
+            raise AccessError("the package openai", "it is not installed", hint=extras.remedy("openai")) from None
         self._key = key
         self._client = openai.OpenAI(
             api_key=key,
