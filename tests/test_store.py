@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import threading
@@ -25,6 +26,7 @@ from cortex_autolearn.adapters.store.running import OUTRANKED
 from cortex_autolearn.adapters.tree import Tree
 from cortex_autolearn.jobs import state_bytes
 from cortex_autolearn.model import layout
+from cortex_autolearn.model.judging import Label
 from cortex_autolearn.model.runs import Run
 from cortex_autolearn.ports import BoundaryError, OutputDamagedError
 from cortex_autolearn.testing import FakeClock
@@ -598,6 +600,33 @@ class TestOpening:
         assert len(rooms.collected()) == 5
         aside = (root / layout.AUTOLEARN).rglob("*orphan*")
         assert sorted(path.read_bytes() for path in aside) == before
+        rooms.close()
+
+    def test_a_copy_of_the_state_that_is_restored(self, root: Path) -> None:
+        """What the README tells to copy while it is open brings all back, and what came since is taken in once."""
+        readme = (Path(__file__).resolve().parents[1] / "README.md").read_text("utf-8")
+        (statement,) = re.findall(
+            r'^sqlite3 "\$CORTEX_HOME/llm-mesh/auto-learning/state\.db" "(.*)"$', readme, re.MULTILINE
+        )
+        copy = root / "state-copy.db"
+        rooms = Rooms(root)
+        rooms.put("a.jsonl", *[good(f"t{number}") for number in range(5)])
+        rooms.everything()
+        with rooms.store.write() as transaction:
+            transaction.put_label(Label("t1", 4.5, "", "ada", 0))
+        with closing(sqlite3.connect(root / layout.STATE)) as connection:
+            connection.execute(statement.replace("state-copy.db", str(copy)))
+        rooms.put("b.jsonl", *[good(f"u{number}") for number in range(5)])
+        rooms.everything()
+        rooms.close()
+        for path in (root / layout.AUTOLEARN).glob("state.db*"):
+            path.unlink()
+        copy.rename(root / layout.STATE)
+        rooms = Rooms(root)
+        rooms.everything()
+        assert sorted(rooms.collected()) == [f"{letter}{number}" for letter in "tu" for number in range(5)]
+        with rooms.store.read() as reading:
+            assert reading.labels_of(["t1"]) == {"t1": 4.5}
         rooms.close()
 
     def test_readers_never_wait_for_a_writer(self, root: Path, store: Store) -> None:
