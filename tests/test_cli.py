@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -462,6 +463,16 @@ class TestUsage:
         result = CliRunner().invoke(main, ["--root", str(root), *args])
         assert result.exit_code in {1, 78}
         assert "UTF-8" not in result.stderr
+
+    def test_whether_a_daemon_without_http_is_ready_is_not_known(self, root: Path) -> None:
+        """HTTP may be off, or its port another one's, as another daemon's on this machine: both are said."""
+        (root / layout.AUTOLEARN).mkdir(parents=True)
+        with (root / layout.DAEMON_LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            assert call(root, "health").exit_code == 0
+            result = call(root, "health", "--ready")
+        assert result.exit_code == 1
+        assert "http.enabled is false, or its log says why (http_unavailable)" in result.stdout
 
     def test_a_root_that_is_none_exits_1_and_says_what_to_do(self, tmp_path: Path) -> None:
         for command in (["medallion"], ["collect"], ["status"], ["schedule"], ["events"], ["run"]):

@@ -177,6 +177,16 @@ class TestSingle:
             assert spent["lost"] == 1
             assert spent["cost"] > 0
 
+    def test_a_provider_that_does_not_answer_is_not_just_called_busy(self, root: Path, api: AnthropicApi) -> None:
+        """Whoever mistyped its address is not told to be patient, neither now nor at the next call, which asks nothing."""
+        with desk_at(root, api, concurrency=1) as desk:
+            fill(desk, 1)
+            api.fail(MESSAGES, "late_drop", times=50)
+            assert desk.score()["held"] == "the provider is busy or does not answer"
+            asked = len(api.requests)
+            assert desk.score()["held"] == "the provider is busy or does not answer"
+            assert len(api.requests) == asked
+
     @pytest.mark.parametrize("fault", [{"how": "late_drop"}, {"how": "late_refuse", "status": 504, "kind": "x"}])
     def test_a_budget_holds_though_every_answer_gets_lost(
         self, root: Path, api: AnthropicApi, fault: dict[str, Any]

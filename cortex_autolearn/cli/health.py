@@ -67,7 +67,8 @@ def _look(path: Path, question: str) -> _Found:
         body = " ".join(said.body.decode("utf-8", "replace").split())[:500]
         return _Found(ok=said.status == 200, status=words if said.status == 200 else f"{words}: {body}", by="http")
     if question == "/readyz":
-        return _Found(ok=False, status="whether it is ready can be asked over HTTP only: see http.enabled", by="lock")
+        status = "it lives, but whether it is ready is told over HTTP only: http.enabled is false, or its log says why"
+        return _Found(ok=False, status=f"{status} (http_unavailable)", by="lock")
     with wrap("look at the heartbeat", path):
         age_s = time.time() - path.stat().st_mtime
     stale_s = noted.get("stale_after_s")

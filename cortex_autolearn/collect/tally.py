@@ -11,7 +11,7 @@ from cortex_autolearn.model.judging import MICRO_USD
 DISABLED: Final = "judge.enabled is false"
 NO_KEY: Final = "there is no key"
 BUDGET: Final = "a budget is reached"
-BUSY: Final = "the provider is busy"
+BUSY: Final = "the provider is busy or does not answer"
 TOO_DEAR: Final = "what waits may cost more than a whole budget"
 UNDER_WAY: Final = "what is under way may take the rest of a budget"
 UNSURE: Final = "a batch may have been taken, and is looked for"
