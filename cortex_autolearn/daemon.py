@@ -261,6 +261,8 @@ class Daemon:
         if self._scheduler.misfires > self._misfires:
             self._log.error("slots_misfired", slots=self._scheduler.misfires - self._misfires)
             self._misfires = self._scheduler.misfires
+        if await in_thread(self._app.store.is_replaced, "state"):
+            raise SideTaskDiedError("another state stands in the place of the one that was opened")
         await self._demand.catch_up()
         self._demand.beat()
 

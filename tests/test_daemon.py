@@ -7,6 +7,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -125,6 +126,16 @@ class Process:
         self.ready()
         for job in ("medallion", "collection", "scoring", "readiness", "status"):
             self.wait_for("job_finished", job=job)
+        return self
+
+    def at_rest(self) -> Process:
+        """Wait until no run is under way, and nothing was logged for a while."""
+
+        def is_quiet() -> bool:
+            ended = len(self.logged("job_finished")) + len(self.logged("job_failed"))
+            return len(self.logged("job_started")) == ended and time.time() - self.log.stat().st_mtime > 0.5
+
+        until(is_quiet, "a rest")
         return self
 
     def signal(self, number: signal.Signals) -> None:
@@ -467,6 +478,30 @@ def test_log_file_may_be_rotated(start: Callable[..., Process]) -> None:
     daemon.wait_for("job_finished", job="collection")
     assert daemon.stop() == 0
     assert lines_of(daemon.log.with_suffix(".1"))[0]["event"] == "daemon_started"
+
+
+def test_another_tree_in_its_place_ends_it(start: Callable[..., Process]) -> None:
+    """A backup put back under the running daemon is left alone; the next start goes on from what the backup holds."""
+    daemon = start().settled()
+    root, gone, backup = daemon.root, daemon.root.with_name("gone"), daemon.root.with_name("backup")
+    append(root, layout.BRONZE, "tasks.jsonl", task("a"))
+    until(lambda: collected(root) == {"a"}, "the first outcome")
+    assert daemon.stop() == 0
+    shutil.copytree(root, backup)
+    daemon = start().ready()
+    append(root, layout.BRONZE, "tasks.jsonl", task("b"))
+    until(lambda: collected(root) == {"a", "b"}, "what the backup lacks")
+    daemon.at_rest()
+    root.rename(gone)
+    backup.rename(root)
+    before = {path: path.read_bytes() for path in root.rglob("*.autolearn.jsonl")}
+    append(root, layout.BRONZE, "tasks.jsonl", task("c"))
+    assert daemon.wait() == 1
+    assert before == {path: path.read_bytes() for path in root.rglob("*.autolearn.jsonl")}
+    daemon = start().ready()
+    until(lambda: collected(root) == {"a", "c"}, "what came since")
+    assert daemon.stop() == 0
+    assert [event["seq"] for event in events_of(root)] == list(range(1, len(events_of(root)) + 1))
 
 
 def test_leftovers_of_killed_runs_are_removed(start: Callable[..., Process]) -> None:

@@ -690,6 +690,53 @@ class TestOpening:
         assert raised.value.subject
 
 
+class TestAnotherStateInItsPlace:
+    """A backup is put back, ROOT moves, or a person moves the state away, while a process has it open."""
+
+    def test_another_ones_files_are_left_alone(self, root: Path) -> None:
+        """The rows that are open say nothing of the tree that stands there now: neither is written, nor read."""
+        tree, gone = root / "tree", root / "gone"
+        store = opened(tree)
+        with store.write() as transaction:
+            transaction.append(FILE, b"one\n")
+        tree.rename(gone)
+        restored = opened(tree)
+        with restored.write() as transaction:
+            transaction.append(FILE, b"restored, and longer\n")
+            transaction.event("daemon_started")
+        restored.close()
+        told = (tree / layout.EVENTS).read_bytes()
+        with pytest.raises(BoundaryError, match="another file took its place"), store.write() as transaction:
+            transaction.append(FILE, b"two\n")
+            transaction.event("hq_collection")
+        with pytest.raises(BoundaryError, match="another file took its place"), store.read():
+            pass
+        with pytest.raises(BoundaryError, match="another file took its place"):
+            store.flush_events()
+        assert store.is_replaced()
+        assert (tree / FILE).read_bytes() == b"restored, and longer\n"
+        assert (tree / layout.EVENTS).read_bytes() == told
+        assert (gone / FILE).read_bytes() == b"one\n"
+        store.close()
+
+    def test_one_that_was_moved_away_is_not_made_anew(self, root: Path, store: Store) -> None:
+        """Looking for it leaves no empty file that would be taken for it; it may be put back."""
+        aside = root / "aside"
+        (root / layout.AUTOLEARN).rename(aside)
+        for _ in range(2):
+            with pytest.raises(BoundaryError, match="it was moved away"), store.read():
+                pass
+            with pytest.raises(BoundaryError, match="it was moved away"), store.write():
+                pass
+        assert not store.is_replaced()
+        assert not (root / layout.STATE).exists()
+        aside.rename(root / layout.AUTOLEARN)
+        with store.write() as transaction:
+            transaction.append(FILE, b"one\n")
+        with store.read() as reading:
+            assert reading.outputs(layout.QUARANTINE) == {FILE: 4}
+
+
 def test_a_key_of_any_length_and_content_is_bound_whole(root: Path) -> None:
     """Task ids are asked for as they are, in portions of any size."""
     rooms = Rooms(root)

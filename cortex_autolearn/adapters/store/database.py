@@ -11,7 +11,7 @@ import os
 import re
 import sqlite3
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
@@ -126,6 +126,7 @@ class Store:
             with self._exclusive(), database_errors(self._path):
                 connection = self._connection = _connect(self._path)
                 migrate(self._connection, self._path)
+                self._identity = self._stands_there()
                 outputs = self._outputs()
                 outputs.publish()
                 outputs.cut_back()
@@ -150,6 +151,7 @@ class Store:
                 to their places that failed, which follows the commit: the next transaction makes up for it.
         """
         with self._exclusive():
+            self._require_same()
             with database_errors(self._path):
                 outputs = self._outputs()
                 outputs.publish()
@@ -171,7 +173,12 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Reading]:
-        """Look at one consistent state, without waiting for a writer."""
+        """Look at one consistent state, without waiting for a writer.
+
+        Raises:
+            BoundaryError: the database refused, or another one took its place.
+        """
+        self._require_same()
         with database_errors(self._path):
             connection = _connect(self._path, for_reading=True)
             try:
@@ -183,7 +190,31 @@ class Store:
     def flush_events(self) -> None:
         """Copy events to the events file that a killed process did not; done by every transaction as well."""
         with self._exclusive():
+            self._require_same()
             self._flush_events()
+
+    def is_replaced(self) -> bool:
+        """Tell whether another file stands where this state was opened: its process has to begin anew."""
+        with suppress(BoundaryError):
+            return self._stands_there() not in (None, self._identity)
+        return False
+
+    def _stands_there(self) -> tuple[int, int] | None:
+        with files.wrap("look at", self._path):
+            try:
+                status = os.stat(self._path)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        return status.st_dev, status.st_ino
+
+    def _require_same(self) -> None:
+        """Refuse where a backup was put back, or ROOT moved: our rows say nothing of the files that stand there now."""
+        found = self._stands_there()
+        if found != self._identity:
+            how = "it was moved away" if found is None else "another file took its place"
+            hint = "Start this process again; stop all that use a state before it, or its ROOT, is moved or put back"
+            cause = f"{how} since it was opened"
+            raise BoundaryError("use the state", str(self._path), cause, hint=hint, retryable=False)
 
     def _outputs(self) -> Outputs:
         return Outputs(self._connection, self._tree)
