@@ -79,7 +79,9 @@ class Demand:
     def on_due(self, job: str, slot: Slot, trigger: str = "schedule") -> None:
         """A slot of the schedule is due."""
         asked = self._asked_slots.get(job)
-        if asked is None or asked.due_at < slot.due_at:
+        # Asked again where its run left no record: its lock or the state refused, and the slot is not done.
+        is_open = asked == slot and not self._lanes.holds(job)
+        if asked is None or asked.due_at < slot.due_at or is_open:
             self._asked_slots[job] = slot
             self._lanes.ask(Request(job, trigger, slot.key))
 

@@ -77,6 +77,10 @@ class Lane:
         """Whether nothing runs and nothing waits."""
         return self.running is None and not self._pending
 
+    def holds(self, job: str) -> bool:
+        """Whether a job runs or waits here."""
+        return job in self._pending or (self.running is not None and self.running.job == job)
+
     def ask(self, request: Request) -> None:
         """Have a job run after what runs now; forgotten once the lane is closed."""
         if self._is_closed:
@@ -149,6 +153,10 @@ class Lanes:
     def has_failed(self, job: str) -> bool:
         """Whether the last run of a job here failed."""
         return job in self._failed
+
+    def holds(self, job: str) -> bool:
+        """Whether a job runs or waits."""
+        return self._lanes[LOCKS.get(job, job)].holds(job)
 
     def ask(self, request: Request) -> None:
         """Have a job run as soon as its turn comes."""

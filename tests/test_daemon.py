@@ -434,6 +434,24 @@ def test_failing_job_waits_for_its_next_time(start: Callable[..., Process]) -> N
     assert daemon.stop() == 0
 
 
+def test_slot_whose_run_could_not_begin_is_run_once_it_can(start: Callable[..., Process]) -> None:
+    """A run that left no record, its lock or the state refusing, is none: its slot waits for no restart."""
+    first = start().settled()
+    assert first.stop() == 0
+    edit_state(first.root, "DELETE FROM slots WHERE job = ?", "readiness")
+    in_the_way = first.root / layout.AUTOLEARN / ".training.lock"
+    in_the_way.unlink()
+    in_the_way.mkdir()
+    daemon = start().ready()
+    (failed, *_) = daemon.wait_for("job_failed", job="readiness", trigger="catch_up")
+    in_the_way.rmdir()
+    daemon.wait_for("job_finished", job="readiness", slot=failed["slot"])
+    began = len(daemon.logged("job_started", job="readiness"))
+    time.sleep(2.5)  # two heartbeats
+    assert len(daemon.logged("job_started", job="readiness")) == began, "the slot is done"
+    assert daemon.stop() == 0
+
+
 def test_refining_that_failed_is_tried_again_by_the_heartbeat(start: Callable[..., Process]) -> None:
     """Not at each growth, many times a second; and when the cause is gone, also if bronze grows no more."""
     daemon = start().settled()
