@@ -522,6 +522,24 @@ def test_another_tree_in_its_place_ends_it(start: Callable[..., Process]) -> Non
     assert [event["seq"] for event in events_of(root)] == list(range(1, len(events_of(root)) + 1))
 
 
+def test_no_tree_is_made_where_its_own_is_gone(start: Callable[..., Process]) -> None:
+    """ROOT moved, or its disk is gone: what the daemon made in its place would pass for it, with writers and itself."""
+    daemon = start().settled().at_rest()
+    root, gone = daemon.root, daemon.root.with_name("gone")
+    root.rename(gone)
+    began = time.monotonic()
+    while time.monotonic() < began + 2.5:  # two heartbeats, each of which finds something to do
+        time.sleep(POLL_S)
+        assert not root.exists()
+    gone.rename(root)
+    append(root, layout.BRONZE, "tasks.jsonl", task("a"))
+    until(lambda: collected(root) == {"a"}, "the work of the tree that is back")
+    daemon.at_rest()
+    root.rename(gone)
+    assert daemon.stop() == 0
+    assert not root.exists()
+
+
 def test_leftovers_of_killed_runs_are_removed(start: Callable[..., Process]) -> None:
     """Temporary files of killed runs are removed at the start, once they are old; others are left alone."""
     daemon = start().settled()

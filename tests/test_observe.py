@@ -437,6 +437,26 @@ def test_file_survives_deletion_truncation_and_a_lost_folder(tmp_path: Path) -> 
         assert [line["event"] for line in lines_of(file.read_bytes())] == ["moved", "reopened"]
 
 
+def test_file_makes_no_tree_where_its_own_is_gone(tmp_path: Path) -> None:
+    """ROOT moved, or its disk was unmounted: a folder in its place would pass for it. Its lines are lost and counted."""
+    root, gone = tmp_path / "root", tmp_path / "gone"
+    file = root / "coordination" / "logs" / "x.log"
+    with logging_to(file) as running:
+        running.log.info("first")
+        assert running.flush(5)
+        root.rename(gone)
+        running.log.info("lost")
+        assert running.flush(5)
+        assert not root.exists()
+        assert running.write_errors >= 1  # the line that tells of it may be another one
+        gone.rename(root)
+        running.log.info("back")
+        assert running.flush(5)
+    told = [line["event"] for line in lines_of(file.read_bytes())]
+    assert [event for event in told if not event.startswith("log_")] == ["first", "back"]
+    assert "log_lines_lost" in told
+
+
 def test_half_line_of_a_killed_process_swallows_nothing(tmp_path: Path) -> None:
     """A file that ends in the middle of a line gets a line feed first."""
     file = tmp_path / "x.log"

@@ -217,15 +217,19 @@ class FileOutput:
         self.is_stopping = False
         self._path = path.absolute()
         self._opened = -1
+        self._was_open = False
 
     def write(self, data: bytes) -> int:
         """Append some of ``data``, to whatever file bears the name now."""
         if self._opened >= 0 and not self._is_current():
             self.close()
         if self._opened < 0:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            # Its own folder comes back. Those above it were there: ROOT moved, or its disk is gone, and what is made in
+            # its place would pass for it.
+            self._path.parent.mkdir(parents=not self._was_open, exist_ok=True)
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
             self._opened = os.open(self._path, flags, 0o644)
+            self._was_open = True
             self._end_torn_line()
         return os.write(self._opened, data)
 
