@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
+
+import queue
 import shutil
 import sqlite3
 import threading
@@ -679,6 +682,29 @@ class TestOpening:
             found.setdefault(name, []).append(number)
         assert found == {name: list(range(total)) for name in "abc"}
         other.close()
+
+    def test_whoever_is_kept_waiting_for_long_says_so(self, root: Path) -> None:
+        """A process that was stopped in a transaction (Ctrl-Z, a dead disk) holds up all others: silently it must not."""
+        told: queue.SimpleQueue[BoundaryError] = queue.SimpleQueue()
+        store = Store(Tree(root), FakeClock(NOW), told.put, patience_s=0.05)
+        held = os.open(root / layout.WRITER_LOCK, os.O_RDWR)
+        fcntl.flock(held, fcntl.LOCK_EX)
+
+        def write() -> None:
+            with store.write() as transaction:
+                transaction.append(FILE, b"one\n")
+
+        waiting = threading.Thread(target=write)
+        waiting.start()
+        trouble = told.get(timeout=20)
+        assert (trouble.operation, trouble.retryable) == ("lock", True)
+        assert layout.WRITER_LOCK in trouble.subject
+        assert waiting.is_alive()
+        os.close(held)
+        waiting.join(20)
+        assert (root / FILE).read_bytes() == b"one\n"
+        assert told.empty()
+        store.close()
 
     @pytest.mark.parametrize("what", ["database", "lock"])
     def test_a_folder_in_the_place_of_the_state_is_told(self, root: Path, what: str) -> None:

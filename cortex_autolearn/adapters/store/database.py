@@ -46,6 +46,8 @@ _EVENTS_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | o
 _CACHE_KIB: Final = 8_192
 _LOG_BYTES: Final = 16 << 20
 """A log that a large transaction, or a long look beside many, made larger is cut to this when it begins anew."""
+_PATIENCE_S: Final = 30.0
+"""A transaction takes well under a second: who keeps others waiting for so long is stopped, or hangs in its disk."""
 _MAX_SEQ: Final = (1 << 63) - 1  # what SQLite can hold
 _MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
 
@@ -105,16 +107,25 @@ class Store:
     Arguments:
         tree: the files below ROOT.
         clock: tells the time that events are stamped with.
-        on_trouble: called with a :class:`BoundaryError` that is worth a log line but stops nothing.
+        on_trouble: called with a :class:`BoundaryError` that is worth a log line but stops nothing; from any thread.
+        patience_s: after so long it is told that another process keeps everybody waiting.
 
     Raises:
         BoundaryError: the database cannot be opened, is no database, or was written by a newer version.
     """
 
-    def __init__(self, tree: Tree, clock: Clock, on_trouble: Callable[[BoundaryError], None]) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        clock: Clock,
+        on_trouble: Callable[[BoundaryError], None],
+        *,
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
         self._tree = tree
         self._clock = clock
         self._on_trouble = on_trouble
+        self._patience_s = patience_s
         self._path = tree.path(layout.STATE)
         self._lock = threading.RLock()
         with files.wrap("create the folder of", self._path):
@@ -222,11 +233,30 @@ class Store:
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
         with self._lock:
-            fcntl.flock(self._flock, fcntl.LOCK_EX)
+            self._wait_for_others()
             try:
                 yield
             finally:
                 fcntl.flock(self._flock, fcntl.LOCK_UN)
+
+    def _wait_for_others(self) -> None:
+        """Take the writer's lock; where another process keeps it for long, wait on, and tell of it once."""
+        path = self._tree.path(layout.WRITER_LOCK)
+        with files.wrap("lock", path):
+            try:
+                fcntl.flock(self._flock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                cause = f"another process has held it for {self._patience_s:g} s, and every job here waits for it"
+                hint = "Find it with: lsof, and see whether it is stopped (fg, kill -CONT) or hangs; it is safe to kill"
+                trouble = BoundaryError("lock", str(path), cause, hint=hint, retryable=True)
+                alarm = threading.Timer(self._patience_s, self._on_trouble, (trouble,))
+                alarm.daemon = True
+                with suppress(RuntimeError):  # no thread is to be had: then nobody is told
+                    alarm.start()
+                try:
+                    fcntl.flock(self._flock, fcntl.LOCK_EX)
+                finally:
+                    alarm.cancel()
 
     def _flush_events(self) -> None:
         """Append what the events file lacks. A refusal is reported and made up for by the next flush."""
