@@ -180,6 +180,19 @@ def test_a_killed_process_is_started_anew(machine: Machine) -> None:
     assert healthy(machine)
 
 
+def test_what_keeps_it_from_starting_may_last(machine: Machine) -> None:
+    """A full disk, or a tree that is not there yet, is waited for, however many starts fail meanwhile."""
+    machine.drop_in(RestartSec="100ms")
+    state = f"{ROOT}/{layout.STATE}"
+    machine.check("rm", "-rf", state, f"{state}-wal", f"{state}-shm")
+    machine.check("runuser", "-u", "cortex", "--", "mkdir", "-p", state)  # in the way, as anything may be
+    assert machine.systemctl("start").returncode != 0
+    machine.until("more starts", lambda: int(machine.show("NRestarts")) > 12, 120)
+    machine.check("rmdir", state)
+    machine.until("a start that goes well", lambda: machine.show("ActiveState") == "active")
+    assert healthy(machine)
+
+
 def test_wrong_configuration_is_not_tried_again(machine: Machine) -> None:
     """Exit 78 fails the unit, once: what is wrong stands in the journal."""
     machine.drop_in(RestartSec="100ms")
