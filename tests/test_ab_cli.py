@@ -503,15 +503,26 @@ class TestStatus:
         )
         assert lines(past.root, "ab", "summary", TEST)[-1] == masters(past.root)[2].strip()
 
-    def test_no_promotion_is_expected_that_cannot_come(self, tmp_path: Path) -> None:
-        """Where no challenger can win, nothing says when it will, before its test begins or in it; its end is told."""
+    @pytest.mark.parametrize(
+        ("fleet", "note"),
+        [
+            ({"fails": (1000, 1000)}, "the champion completes so much"),
+            ({"quality": (4.7, 4.7)}, "the champion is scored so high"),
+        ],
+    )
+    def test_no_promotion_is_expected_that_cannot_come(self, tmp_path: Path, fleet: dict[str, Any], note: str) -> None:
+        """Where no challenger can win, nothing says when it will, before its test begins or in it; its end is told.
+
+        ``deploy``, ``ab``, ``status`` and ``doctor`` agree about it, whichever of the two gains is out of reach.
+        """
         past = Past(tmp_path / "root", days=3)
+        (past.root / "cortex-autolearn.toml").write_text("[rollout]\nmin_quality_gain = 0.4\n")
         past.add_model()
-        past.tasks(500, fails=(1000, 1000))
+        past.tasks(500, **fleet)
         past.close()
         before = call(past.root, "deploy", MODEL, MASTER, "--dry-run").stdout
         assert "No promotion is to be expected: see the note" in before.splitlines()
-        assert "Note: the champion completes so much" in before
+        assert f"Note: {note}" in before
         assert answer(past.root, "deploy", MODEL, MASTER, "--dry-run")["details"]["expected_days"] == [None, None]
         assert call(past.root, "deploy", MODEL, MASTER).exit_code == 0
         expected = answer(past.root, "ab", "summary", TEST)["expected"]
@@ -526,6 +537,10 @@ class TestStatus:
         assert answer(past.root, "ab", "show", TEST)["notes"]["expected_days"] == [None, None]
         (noted,) = [line for line in lines(past.root, "ab", "show", TEST) if line.startswith("Expected:")]
         assert noted.endswith(" tasks a day, no promotion is to be expected (when it began)")
+        assert [line for line in lines(past.root, "status") if line.startswith(f"    Note: {note}")]
+        found = json.loads(call(past.root, "doctor", "--json").stdout)["checks"]
+        said = [one["found"] for one in found if one["name"] == "rollout"]
+        assert [one.split(": ")[0] for one in said] == [f"{TEST} promotion is practically impossible"]
 
     def test_as_json(self, running: Past, rolled_back: Past) -> None:
         (one,) = answer(running.root, "status")["masters"]

@@ -17,6 +17,7 @@ from cortex_autolearn.rollout.plan import (
     FOREVER_US,
     GATE_OUT_OF_REACH,
     NO_METRICS,
+    QUALITY_OUT_OF_REACH,
     TOO_SLOW,
     TRAFFIC_DAYS,
     History,
@@ -24,11 +25,13 @@ from cortex_autolearn.rollout.plan import (
     begin_watch,
     can_be_named,
     free_id,
+    hopeless,
     matured_before_us,
     notes,
     past_of,
     per_day,
     reigns,
+    warnings_of,
     watch_id,
 )
 from cortex_autolearn.rollout.plan import (
@@ -182,6 +185,7 @@ def test_what_is_said_when_a_test_begins() -> None:
     assert found == {"tasks_per_day": 100.3, "expected_days": [10.0, 21.2], "warnings": []}
     assert notes(plain, Baseline(completion=0.9), 20, 0.0)["expected_days"] == [None, None]
     assert notes(plain, Baseline(completion=0.95), 20, 100.26)["expected_days"] == [None, None]
+    assert notes(plain, Baseline(quality=4.85), 20, 100.26)["expected_days"] == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -200,6 +204,33 @@ def test_warnings(policy: dict[str, Any], completion: float, tasks_per_day: floa
     """Where no challenger can win, and where a share that the operator chose makes it take more than a month."""
     bars = RolloutPolicy(**policy)
     assert notes(bars, Baseline(completion=completion), 10, tasks_per_day)["warnings"] == warnings
+
+
+@pytest.mark.parametrize(
+    ("completion", "quality", "gain", "warnings"),
+    [
+        (0.9, 4.79, 0.2, []),
+        (0.9, 4.85, 0.2, [QUALITY_OUT_OF_REACH]),
+        (0.9, 4.7, 0.4, [QUALITY_OUT_OF_REACH]),
+        (0.95, 4.85, 0.2, [GATE_OUT_OF_REACH, QUALITY_OUT_OF_REACH]),
+    ],
+)
+def test_either_bar_may_be_out_of_reach(completion: float, quality: float, gain: float, warnings: list[str]) -> None:
+    """A promotion needs both gains: what is said before a test, when it begins and in it is one rule's word."""
+    policy = structs.replace(POLICY, min_quality_gain=gain)
+    baseline = Baseline(completion=completion, quality=quality)
+    test = structs.replace(begun(), baseline=asdict(baseline), policy=policy)
+    assert notes(policy, baseline, 10, 1000.0)["warnings"] == warnings
+    assert hopeless(test) == warnings
+    assert hopeless(begin_watch(test, "t-watch", 77, "person", 9)) == []
+
+
+def test_a_test_that_an_older_version_began_is_warned_of_as_well() -> None:
+    """What was noted when it began stays, and what is looked at since is said besides, each once."""
+    test = structs.replace(begun(), baseline=asdict(Baseline(quality=4.9)), notes={"warnings": [TOO_SLOW]})
+    assert warnings_of(test) == [QUALITY_OUT_OF_REACH, TOO_SLOW]
+    again = structs.replace(test, notes={"warnings": [QUALITY_OUT_OF_REACH]})
+    assert warnings_of(again) == [QUALITY_OUT_OF_REACH]
 
 
 def test_thirty_days_are_not_too_long() -> None:

@@ -28,7 +28,7 @@ from cortex_autolearn.cli.opened import opened
 from cortex_autolearn.cli.printing import note, period, plural, print_json, printable, table
 from cortex_autolearn.cli.route import MASTER
 from cortex_autolearn.model import instants, layout
-from cortex_autolearn.rollout import decide, forecast, plan, report
+from cortex_autolearn.rollout import forecast, plan, report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -190,11 +190,7 @@ def forecast_of(found: Summary, now_us: int) -> Forecast:
     if test.kind == "watch":
         return forecast.of_watch(numbers, test.policy, pace)
     expected = forecast.of_test(numbers, test.policy, 100 - test.percentage_a, pace)
-    return expected._replace(half_us=None, most_us=None) if _is_out_of_reach(test) else expected
-
-
-def _is_out_of_reach(test: Experiment) -> bool:
-    return decide.is_out_of_reach(test.baseline.get("completion", 0.0), test.policy)
+    return expected._replace(half_us=None, most_us=None) if plan.hopeless(test) else expected
 
 
 def _summary_dict(found: Summary, expected: Forecast | None) -> dict[str, Any]:
@@ -216,7 +212,7 @@ def _summary_dict(found: Summary, expected: Forecast | None) -> dict[str, Any]:
         "left_out": found.refused,
         "late": found.late,
         "alarms": list(test.alarms),
-        "warnings": test.notes.get("warnings", []),
+        "warnings": plan.warnings_of(test),
     }
 
 
@@ -241,7 +237,7 @@ def _summary_lines(found: Summary, expected: Forecast | None, now_us: int) -> li
         lines += [criteria_table(found.criteria), ""]
     lines += [evidence_table(card["evidence"], test.policy, test.kind, test.alarms), ""]
     lines += _forecast_lines(test, expected, found.tasks_per_day, now_us)
-    lines += [f"Note: {warning}" for warning in test.notes.get("warnings", ()) if test.is_active]
+    lines += [f"Note: {warning}" for warning in plan.warnings_of(test) if test.is_active]
     if found.late:
         lines.append(f"Came after its end, and count for nothing: {plural(found.late, 'outcome')}")
     if found.refused:
@@ -261,7 +257,7 @@ def _forecast_lines(test: Experiment, expected: Forecast | None, per_day: float,
     if test.kind == "watch":
         return [f"{rate}: settled about {when(expected.earliest_us)}, unless it is reverted before"]
     lines = [f"{rate}:"]
-    if _is_out_of_reach(test):
+    if plan.hopeless(test):
         lines.append("  no promotion is to be expected: see the note")
     else:
         if expected.earliest_us > now_us:
@@ -292,7 +288,7 @@ def _show_lines(test: Experiment) -> list[str]:
         f"Paused:    {when(one.from_us)} to {when(one.until_us) if one.until_us else 'now'} UTC" for one in test.pauses
     ]
     lines += [f"Alarms:    {', '.join(test.alarms)}"] if test.alarms else []
-    lines += _noted(test.notes)
+    lines += _noted(test)
     lines += [f"Left out:  {count:,} {reason}" for reason, count in test.refused.items()]
     return [*lines, f"File:      {layout.AB_TESTS}/{test.test_id}.json"]
 
@@ -321,16 +317,17 @@ def _baseline(baseline: Mapping[str, float]) -> str:
     )
 
 
-def _noted(notes: Mapping[str, Any]) -> list[str]:
+def _noted(test: Experiment) -> list[str]:
     """Return what was said when it began."""
+    notes = test.notes
     if not notes:
         return []
     half, most = notes.get("expected_days") or (None, None)
     days = f", a good model promoted in {number(half)} to {number(most)} days" if half is not None else ""
-    if plan.GATE_OUT_OF_REACH in notes.get("warnings", ()):
+    if plan.hopeless(test):
         days = ", no promotion is to be expected"
     lines = [f"Expected:  {number(notes.get('tasks_per_day'))} tasks a day{days} (when it began)"]
-    return lines + [f"Warned:    {warning}" for warning in notes.get("warnings", ())]
+    return lines + [f"Warned:    {warning}" for warning in plan.warnings_of(test)]
 
 
 def _test_dict(test: Experiment) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from cortex_autolearn.cli.person import clean, person
 from cortex_autolearn.cli.printing import note, print_json
 from cortex_autolearn.cli.route import MASTER
 from cortex_autolearn.model import instants, layout
-from cortex_autolearn.rollout.plan import GATE_OUT_OF_REACH
+from cortex_autolearn.rollout.plan import GATE_OUT_OF_REACH, QUALITY_OUT_OF_REACH
 from cortex_autolearn.rollout.registry import Refused, Unchanged
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def _outlook(details: dict[str, Any]) -> list[str]:
     if details.get("occupied_by"):
         lines.append(f"It waits: {details['occupied_by']}, a test that is not ours, runs for this master")
     half, most = details["expected_days"]
-    if GATE_OUT_OF_REACH in details["warnings"]:
+    if {GATE_OUT_OF_REACH, QUALITY_OUT_OF_REACH} & set(details["warnings"]):
         lines.append("No promotion is to be expected: see the note")
     elif half is None:
         lines.append("Nothing can be said about how long it takes: no task of this master was seen lately")

@@ -28,6 +28,7 @@ from cortex_autolearn.cli.printing import (
 from cortex_autolearn.model import instants
 from cortex_autolearn.model.judging import MICRO_USD
 from cortex_autolearn.model.training_jobs import GLOBAL
+from cortex_autolearn.rollout import plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -257,7 +258,7 @@ def _masters(found: list[MasterStanding]) -> list[str]:
         lines.append(f"  {one.held.master}: champion {one.held.champion}{waits}")
         if one.test is not None and one.card is not None:
             lines.append(f"    {_trial(one.test, one.held.phase, one.card)}")
-            lines += [f"    Note: {warning}" for warning in one.test.notes.get("warnings", ())]
+            lines += [f"    Note: {warning}" for warning in plan.warnings_of(one.test)]
         elif one.held.challenger is not None:
             lines.append(f"    {one.held.challenger} is being deployed")
     return lines or ["  no model was deployed for one yet"]

@@ -111,8 +111,9 @@ def _test(patient: Patient, test: Experiment) -> Iterator[Check]:
 
 def _bars(test: Experiment) -> Iterator[Check]:
     """Look for bars that can hardly be met; they do not move while a test runs."""
-    completes = test.baseline.get("completion", 0.0)
-    if decide.is_out_of_reach(completes, test.policy):
+    unreachable = plan.hopeless(test)
+    if plan.GATE_OUT_OF_REACH in unreachable:
+        completes = test.baseline.get("completion", 0.0)
         bar = 100 * decide.completion_bar(completes, test.policy)
         text = (
             f"promotion is practically impossible: the champion completes {100 * completes:.1f} % of its tasks, and a "
@@ -123,8 +124,8 @@ def _bars(test: Experiment) -> Iterator[Check]:
             f"that begin afterwards: cortex-autolearn abort {test.test_id}, then deploy the model again"
         )
         yield _warn(test, text, remedy)
-    scored = test.baseline.get("quality", 0.0)
-    if decide.is_quality_out_of_reach(scored, test.policy):
+    if plan.QUALITY_OUT_OF_REACH in unreachable:
+        scored = test.baseline.get("quality", 0.0)
         text = (
             f"promotion is practically impossible: the champion's tasks are scored {scored:.2f} of 5, and a gain of "
             f"more than {test.policy.min_quality_gain:g} is asked for"
@@ -135,7 +136,7 @@ def _bars(test: Experiment) -> Iterator[Check]:
         )
         yield _warn(test, text, remedy)
     half, most = test.notes.get("expected_days") or (None, None)
-    if half is not None and plan.TOO_SLOW in test.notes.get("warnings", ()):
+    if half is not None and not unreachable and plan.TOO_SLOW in test.notes.get("warnings", ()):
         share = f"{100 - test.percentage_a:g} % of the tasks"
         text = (
             f"takes about {half:.0f} days until a good model is promoted, at {share}; one of ten takes over {most:.0f}"

@@ -14,7 +14,12 @@ from cortex_autolearn.model.experiments import Experiment
 from cortex_autolearn.model.instants import DAY_US, SECOND_US
 from cortex_autolearn.model.records import COMPLETED
 from cortex_autolearn.rollout.baseline import Baseline, Past
-from cortex_autolearn.rollout.decide import expected_days, is_out_of_reach, percentage_for
+from cortex_autolearn.rollout.decide import (
+    expected_days,
+    is_out_of_reach,
+    is_quality_out_of_reach,
+    percentage_for,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,6 +33,7 @@ FOREVER_US: Final = 1 << 62
 _LONG_DAYS: Final = 30
 
 GATE_OUT_OF_REACH: Final = "the champion completes so much that no challenger can gain what a promotion needs"
+QUALITY_OUT_OF_REACH: Final = "the champion is scored so high that no challenger can gain what a promotion needs"
 TOO_SLOW: Final = 'it may take more than 30 days; with challenger_percentage = "auto" it would take less'
 
 
@@ -149,8 +155,8 @@ def begin_watch(test: Experiment, name: str, now_us: int, by: str, seen: int) ->
 def notes(policy: RolloutPolicy, baseline: Baseline, percentage: int, tasks_per_day: float) -> dict[str, Any]:
     """Return what is to be said when a test begins: traffic, expected days (None: unknown, or never), and warnings."""
     half, most = expected_days(policy, percentage, tasks_per_day)
-    is_hopeless = is_out_of_reach(baseline.completion, policy)
-    warnings = [GATE_OUT_OF_REACH] if is_hopeless else []
+    warnings = out_of_reach(baseline.completion, baseline.quality, policy)
+    is_hopeless = bool(warnings)
     if isfinite(most) and most > _LONG_DAYS and policy.challenger_percentage != "auto":
         warnings.append(TOO_SLOW)
     return {
@@ -158,6 +164,24 @@ def notes(policy: RolloutPolicy, baseline: Baseline, percentage: int, tasks_per_
         "expected_days": [None if is_hopeless or not isfinite(one) else round(one, 1) for one in (half, most)],
         "warnings": warnings,
     }
+
+
+def out_of_reach(completion: float, quality: float, policy: RolloutPolicy) -> list[str]:
+    """Return which bars no challenger can reach beside a champion of these rates, as warnings: where any, none wins."""
+    found = [GATE_OUT_OF_REACH] if is_out_of_reach(completion, policy) else []
+    return found + ([QUALITY_OUT_OF_REACH] if is_quality_out_of_reach(quality, policy) else [])
+
+
+def hopeless(test: Experiment) -> list[str]:
+    """Return the same of a test as it was set up; a watch asks for no gain."""
+    if test.kind == "watch":
+        return []
+    return out_of_reach(test.baseline.get("completion", 0.0), test.baseline.get("quality", 0.0), test.policy)
+
+
+def warnings_of(test: Experiment) -> list[str]:
+    """Return what is to be said about a test: also what was not looked at yet when an older version began it."""
+    return list(dict.fromkeys([*hopeless(test), *test.notes.get("warnings", ())]))
 
 
 def _past(tasks: Iterable[PastTask], window_us: int) -> Iterator[Past]:

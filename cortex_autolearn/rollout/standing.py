@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cortex_autolearn.model.instants import us_to_text
 from cortex_autolearn.rollout.apply import names
+from cortex_autolearn.rollout.plan import warnings_of
 from cortex_autolearn.rollout.report import held_back
 from cortex_autolearn.rollout.scorecard import card
 from cortex_autolearn.rollout.trials import Course
@@ -45,7 +46,7 @@ class Standing(NamedTuple):
                 "on_trial": self.test.model,
                 "started_at": us_to_text(self.test.started_us),
                 "alarms": list(self.test.alarms),
-                "warnings": self.test.notes.get("warnings", []),
+                "warnings": warnings_of(self.test),
                 **{key: self.card[key] for key in ("decision", "reasons", "decided_after", "gain")},
             }
         return shown
