@@ -15,7 +15,7 @@ from cortex_autolearn.ports import OutputDamagedError, RunHandle
 from cortex_autolearn.training.job import decision_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from cortex_autolearn.adapters.observe import Log
@@ -148,6 +148,7 @@ def scoring(
     *,
     limit: int | None = None,
     rescore: bool = False,
+    again: Collection[str] | None = None,
     calibrate: int = 0,
 ) -> dict[str, Any]:
     """Have tasks judged that lack a score, and take in what the judge has answered.
@@ -155,11 +156,12 @@ def scoring(
     Options:
         limit: the most tasks to send.
         rescore: also judge tasks again whose score is of another model or rubric.
+        again: also try these tasks anew that were set aside; empty for all of them.
         calibrate: also judge so many tasks that people or the fleet have scored.
     """
     rooms.medallion.mend()  # what is judged is read from silver
     try:
-        return rooms.scoring.run(run, limit=limit, rescore=rescore, calibrate=calibrate).as_dict()
+        return rooms.scoring.run(run, limit=limit, rescore=rescore, again=again, calibrate=calibrate).as_dict()
     except OutputDamagedError as error:
         rooms.medallion.mend(error.relative)  # as in collection
         raise

@@ -14,6 +14,7 @@ from support import good
 from test_cli import call
 
 from cortex_autolearn.model import layout
+from cortex_autolearn.model.judgement import Refusal
 from cortex_autolearn.model.judging import Label, Score
 from cortex_autolearn.testing import ScriptedJudge
 
@@ -112,6 +113,64 @@ class TestScore:
         assert "sk-ant-wrong" not in result.output
         last = json.loads(call(root, "status", "--json").stdout)["last_runs"]["scoring"]
         assert last["result"] == "failed"
+
+
+class TestAgain:
+    @pytest.fixture
+    def aside(self, root: Path) -> Path:
+        """A ROOT whose judge could not score anything: both tasks were set aside."""
+        refusal = Refusal("", "invalid", "no judgement", None, None, retryable=False)
+        with Desk(root, lambda: ScriptedJudge(lambda _: refusal)) as desk:
+            assert desk.score()["set_aside"] == 2
+        return root
+
+    def test_what_was_set_aside_is_judged_when_a_person_asks(self, aside: Path, api: AnthropicApi) -> None:
+        """Nothing else tries it any more, and where its cause is mended nobody has to score it by hand."""
+        assert json.loads(call(aside, "score", "--json", env=env(api)).stdout)["sent"] == 0
+        (check,) = doctor(aside, ANTHROPIC_API_KEY=KEY)
+        assert (
+            check["remedy"].replace(f" --root {aside}", "").startswith("Try them anew: cortex-autolearn score --again;")
+        )
+        counts = json.loads(call(aside, "score", "--again", "--json", env=env(api)).stdout)
+        assert (counts["chosen"], counts["sent"], counts["scored"]) == (2, 2, 2)
+        assert judge_status(aside)["set_aside"] == {}
+        counts = json.loads(call(aside, "score", "--again", "--json", env=env(api)).stdout)
+        assert (counts["chosen"], counts["sent"]) == (0, 0)
+
+    def test_of_tasks_that_are_named_no_other_one_is(self, aside: Path, api: AnthropicApi) -> None:
+        assert "Scored: 1\n" in call(aside, "score", "--again", "two", env=env(api)).stdout
+        with Desk(aside) as desk:
+            assert list(desk.scores()) == ["two"]
+            assert desk.queue() == {"one": ("set_aside", 1, "invalid: no judgement")}
+
+    def test_it_has_all_its_attempts_anew(self, aside: Path) -> None:
+        """Whether it was refused once or as often as is tried."""
+        assert "Waiting: 2 (there is no key)\n" in call(aside, "score", "--again").stdout
+        with Desk(aside) as desk:
+            assert desk.queue() == {"one": ("waiting", 0, ""), "two": ("waiting", 0, "")}
+
+    def test_a_dry_run_says_what_it_would_cost(self, aside: Path, api: AnthropicApi) -> None:
+        """And moves nothing."""
+        assert json.loads(call(aside, "score", "--dry-run", "--json", env=env(api)).stdout)["tasks"] == 0
+        found = json.loads(call(aside, "score", "--dry-run", "--again", "--json", env=env(api)).stdout)
+        assert (found["waiting"], found["tasks"], found["held"]) == (2, 2, "")
+        one = json.loads(call(aside, "score", "--dry-run", "--again", "one", "--json", env=env(api)).stdout)
+        assert one["tasks"] == 1
+        assert 0 < one["most_cost_usd"] < found["most_cost_usd"]
+        assert sum(judge_status(aside)["set_aside"].values()) == 2
+
+    def test_what_a_person_scored_is_settled(self, aside: Path, api: AnthropicApi) -> None:
+        """It costs nothing more."""
+        call(aside, "label", "two", "3")
+        assert json.loads(call(aside, "score", "--again", "--json", env=env(api)).stdout)["sent"] == 1
+
+    @pytest.mark.parametrize("args", [("--again", "scored"), ("--again", "one", "on"), ("one",)])
+    def test_a_task_that_was_not_set_aside_is_wrong_usage(self, aside: Path, api: AnthropicApi, args: Any) -> None:
+        """Nothing is done, and those that were are named."""
+        result = call(aside, "score", *args, env=env(api))
+        assert result.exit_code == 2
+        assert "There are: one, two." in result.stderr or "goes with --again only" in result.stderr
+        assert sum(judge_status(aside)["set_aside"].values()) == 2
 
 
 class TestLabel:

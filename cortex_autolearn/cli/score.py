@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cortex_autolearn.cli.call import Command, json_option, pass_call
+from cortex_autolearn.cli.card import unknown
 from cortex_autolearn.cli.opened import opened
 from cortex_autolearn.cli.person import clean, person
 from cortex_autolearn.cli.printing import Bar, note, period, plural, print_json, printable
@@ -18,6 +19,7 @@ from cortex_autolearn.model.judging import MICRO_USD, Label
 if TYPE_CHECKING:
     from cortex_autolearn.cli.call import Call
     from cortex_autolearn.collect.preview import Preview
+    from cortex_autolearn.wiring import App
 
 _NO_KEY: Final = (
     "Set ANTHROPIC_API_KEY to a key of platform.claude.com, or let people score: cortex-autolearn label TASK_ID SCORE"
@@ -25,9 +27,11 @@ _NO_KEY: Final = (
 
 
 @click.command(cls=Command)
+@click.argument("task_ids", metavar="[TASK_ID]...", nargs=-1)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Send at most N tasks.")
 @click.option("--dry-run", is_flag=True, help="Send nothing and change nothing; say what it would cost.")
 @click.option("--rescore", is_flag=True, help="Also judge tasks again whose score is of another model or rubric.")
+@click.option("--again", is_flag=True, help="Also try tasks anew that were set aside: all, or each TASK_ID given.")
 @click.option(
     "--calibrate",
     type=click.IntRange(1, 1_000),
@@ -36,21 +40,37 @@ _NO_KEY: Final = (
 )
 @json_option
 @pass_call
-def score(call: Call, *, limit: int | None, dry_run: bool, rescore: bool, calibrate: int | None, as_json: bool) -> None:
+def score(
+    call: Call,
+    *,
+    task_ids: tuple[str, ...],
+    limit: int | None,
+    dry_run: bool,
+    rescore: bool,
+    again: bool,
+    calibrate: int | None,
+    as_json: bool,
+) -> None:
     """Have a model score tasks that lack nothing but a quality score, as the daemon does.
 
     Many go out in a batch, whose results a later run or the daemon takes in; few are answered at once. Budgets hold,
-    and nothing that was scored is paid for again.
+    and nothing that was scored is paid for again. A task that the judge could not score is set aside after some
+    attempts, and then tried no more but with --again.
 
     \b
     Example:  cortex-autolearn score --dry-run
               cortex-autolearn score --limit 100
+              cortex-autolearn score --again task-1764230400-7
     """
     if dry_run and calibrate:
         raise click.UsageError("--dry-run and --calibrate exclude each other.")
+    if task_ids and not again:
+        raise click.UsageError("TASK_ID goes with --again only.")
+    asked = frozenset(task_ids) if again else None
     if dry_run:
         with opened(call, looks_only=True) as app:
-            found = app.rooms.scoring.preview(limit=limit, rescore=rescore)
+            _require_set_aside(app, task_ids)
+            found = app.rooms.scoring.preview(limit=limit, rescore=rescore, again=asked)
         if as_json:
             print_json(found.as_dict())
         else:
@@ -58,6 +78,7 @@ def score(call: Call, *, limit: int | None, dry_run: bool, rescore: bool, calibr
         return
     bar = Bar()
     with opened(call) as app:
+        _require_set_aside(app, task_ids)
         try:
             result = app.runner.run(
                 "scoring",
@@ -66,6 +87,7 @@ def score(call: Call, *, limit: int | None, dry_run: bool, rescore: bool, calibr
                 raise_errors=True,
                 limit=limit,
                 rescore=rescore,
+                again=asked,
                 calibrate=calibrate or 0,
             )
         finally:
@@ -115,6 +137,17 @@ def label(call: Call, *, task_id: str, mark: float, remark: str, as_json: bool) 
     click.echo(printable(f"{task_id}: {mark:g}, by {given.by}"))
     if not is_known:
         note("No record of this task was seen yet: the score waits for it.")
+
+
+def _require_set_aside(app: App, task_ids: tuple[str, ...]) -> None:
+    """Refuse a task that was not set aside: a slip of the pen would be taken for a task that is judged again."""
+    if not task_ids:
+        return
+    with app.store.read() as reading:
+        there = [item.task_id for item in reading.set_aside_items()]
+    for task_id in task_ids:
+        if task_id not in there:
+            raise unknown("task set aside", task_id, there)
 
 
 def score_text(counts: dict[str, Any]) -> str:

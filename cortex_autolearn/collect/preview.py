@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cortex_autolearn.collect import money, score
@@ -11,7 +12,7 @@ from cortex_autolearn.model.judging import MICRO_USD, Waiting
 from cortex_autolearn.ports import OutputDamagedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from cortex_autolearn.collect.asking import Asking
     from cortex_autolearn.collect.money import Budget
@@ -67,7 +68,14 @@ class Rules(NamedTuple):
 
 
 def preview(
-    reading: ScoringReading, asking: Asking, rules: Rules, limit: int | None, held: str, *, rescore: bool
+    reading: ScoringReading,
+    asking: Asking,
+    rules: Rules,
+    limit: int | None,
+    held: str,
+    *,
+    rescore: bool,
+    again: Collection[str] | None = None,
 ) -> Preview:
     """Return what scoring would do now.
 
@@ -78,6 +86,7 @@ def preview(
         limit: the most tasks to send.
         held: why nothing would be sent, or nothing.
         rescore: also tasks whose score is of another model or rubric.
+        again: also these tasks that were set aside; empty for all of them.
     """
     found: list[Waiting] = []
     waiting = tasks = usual_alone = most_alone = usual = most = 0
@@ -95,7 +104,7 @@ def preview(
             usual, most = usual + batched.usual, most + batched.most
         found.clear()
 
-    for item in _items(reading, rules, rescore=rescore):
+    for item in chain(set_aside(reading, again), _items(reading, rules, rescore=rescore)):
         found.append(item)
         if len(found) == _AT_ONCE:
             take()
@@ -103,6 +112,13 @@ def preview(
     in_batches = tasks >= rules.policy.batch_min
     cost = (usual, most) if in_batches else (usual_alone, most_alone)
     return Preview(waiting, tasks, in_batches, *cost, budgets(reading, rules.policy, rules.today), held)
+
+
+def set_aside(reading: ScoringReading, task_ids: Collection[str] | None) -> list[Waiting]:
+    """Return which of these tasks were set aside; all that were when none is named, nothing for None."""
+    if task_ids is None:
+        return []
+    return [item for item in reading.set_aside_items() if not task_ids or item.task_id in task_ids]
 
 
 def _items(reading: ScoringReading, rules: Rules, *, rescore: bool) -> Iterator[Waiting]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from cortex_autolearn.collect import booking, money, score, tally
 from cortex_autolearn.collect.asking import Asking
 from cortex_autolearn.collect.batches import Batches
-from cortex_autolearn.collect.preview import Preview, Rules, preview
+from cortex_autolearn.collect.preview import Preview, Rules, preview, set_aside
 from cortex_autolearn.collect.sending import Sender
 from cortex_autolearn.collect.session import Session
 from cortex_autolearn.collect.tally import Tally
@@ -22,7 +22,7 @@ from cortex_autolearn.model import instants
 from cortex_autolearn.ports import BoundaryError, JudgeBusyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from cortex_autolearn.canonical import Readers
     from cortex_autolearn.collect.needs import ScoringStore, ScoringTransaction
@@ -86,12 +86,21 @@ class Scorer:
         """Whether there is a judge that may be asked."""
         return self._policy.enabled and self._make_judge is not None
 
-    def run(self, run: RunHandle, *, limit: int | None = None, rescore: bool = False, calibrate: int = 0) -> Tally:
+    def run(
+        self,
+        run: RunHandle,
+        *,
+        limit: int | None = None,
+        rescore: bool = False,
+        again: Collection[str] | None = None,
+        calibrate: int = 0,
+    ) -> Tally:
         """Choose what is to be judged, take in what batches have brought, and send what the budgets allow.
 
         Arguments:
             limit: the most tasks to send.
             rescore: also judge tasks again whose score is of another model or rubric.
+            again: also try these tasks anew that were set aside; empty for all of them.
             calibrate: also judge so many tasks that people or the fleet have scored, to compare.
 
         Raises:
@@ -103,6 +112,11 @@ class Scorer:
         self.choose(run, done)
         if rescore:
             self._choose_again(limit, done)
+        if again is not None:
+            with self._store.write() as transaction:
+                items = set_aside(transaction, again)
+                transaction.wait_again([item.id for item in items])
+                done.chosen += len(items)
         if calibrate:
             with self._store.write() as transaction:
                 done.chosen += transaction.enqueue(transaction.to_calibrate(calibrate), forced=True)
@@ -120,7 +134,9 @@ class Scorer:
                 transaction.count_run(run.run_id, done.as_dict())
         return done
 
-    def preview(self, *, limit: int | None = None, rescore: bool = False) -> Preview:
+    def preview(
+        self, *, limit: int | None = None, rescore: bool = False, again: Collection[str] | None = None
+    ) -> Preview:
         """Return what a run would do and cost; nothing is sent or changed.
 
         Raises:
@@ -134,7 +150,7 @@ class Scorer:
         rules = Rules(self._gate, self._policy, self._read_rubrics(), self._under_test(), price, today)
         held = self._hindrance()
         with self._store.read() as reading:
-            return preview(reading, self.asking(), rules, limit, held, rescore=rescore)
+            return preview(reading, self.asking(), rules, limit, held, rescore=rescore, again=again)
 
     def asking(self) -> Asking:
         """Return what makes the questions."""

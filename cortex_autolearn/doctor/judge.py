@@ -63,7 +63,8 @@ def _queue(found: Standing, wait: str) -> Iterator[Check]:
         reason = next(iter(found.queue.set_aside))[:_REASON_CHARS]
         example = found.queue.examples[0][:_REASON_CHARS]
         text = f"{counted(aside, 'task')} set aside, mostly: {reason}; such as {example}"
-        yield Check("judge", "warn", text, "Score them by hand: cortex-autolearn label TASK_ID SCORE")
+        remedy = "Try them anew: cortex-autolearn score --again; or score them: cortex-autolearn label TASK_ID SCORE"
+        yield Check("judge", "warn", text, remedy)
     if not (found.reached or found.is_too_dear or aside):
         yield Check("judge", "ok", f"{wait}, {found.queue.sent:,} of them are sent; {found.scored:,} are scored")
 

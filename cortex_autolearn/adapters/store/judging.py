@@ -211,6 +211,21 @@ class JudgingTables:
             (source, source_offset, reason, item_id),
         )
 
+    def set_aside_items(self) -> list[Waiting]:
+        """Return what was set aside, but for what a person has scored since, those first that came first."""
+        rows = self.connection.execute(
+            "SELECT id, task_id, attempts, forced FROM judge_queue WHERE state = 'set_aside' "
+            "AND task_id NOT IN (SELECT task_id FROM labels) ORDER BY id"
+        )
+        return list(map(Waiting._make, rows))
+
+    def wait_again(self, item_ids: Iterable[int]) -> None:
+        """Let what was set aside wait as if it had never been tried."""
+        self.connection.executemany(
+            "UPDATE judge_queue SET state = 'waiting', attempts = 0, reason = '' WHERE id = ? AND state = 'set_aside'",
+            [(item_id,) for item_id in item_ids],
+        )
+
     def release_batch(self, token: str) -> int:
         """Let all tasks of a batch that was never taken wait again; that was no attempt of theirs."""
         cursor = self.connection.execute(
