@@ -416,6 +416,7 @@ class TestExplain:
         seq = event_of(running.root, "manual_decision")
         assert lines(running.root, "explain", str(seq))[1:] == [
             f"Master:  {MASTER}",
+            f"Model:   {MODEL}",
             "Step:    deploy",
             "By:      ann",
             "Why:     a trial",

@@ -222,6 +222,35 @@ class TestAbort:
         assert answer(testing, "check", TEST, code=5)["decision"] == "inconclusive"
         step(testing, "abort", TEST, result="unchanged")
 
+    def test_takes_a_model_that_waits_out_of_the_queue(self, testing: Path) -> None:
+        """Its turn never comes unless a person deploys it again; the test that runs goes on. Who and why is kept."""
+        waiting = "ft-20251128-001"
+        step(testing, "deploy", waiting, "security")
+        shown = step(testing, "abort", f"{MASTER}-{waiting}", "--why", "trained on the wrong month")
+        assert shown["text"] == f"{waiting} waits for {MASTER} no longer"
+        assert answer(testing, "ab", "list")["queue"] == []
+        assert (shown["serving"]["phase"], shown["serving"]["test_id"]) == ("testing", TEST)
+        event = last_event(testing)
+        assert (event["event"], event["seq"]) == ("manual_decision", shown["event_seq"])
+        told = {key: event[key] for key in ("master", "step", "model", "by", "why")}
+        why = "trained on the wrong month"
+        assert told == {"master": MASTER, "step": "withdraw", "model": waiting, "by": getpass.getuser(), "why": why}
+        explained = call(testing, "explain", str(event["seq"])).stdout
+        assert f"Model:   {waiting}\nStep:    withdraw\n" in explained
+        step(testing, "abort", TEST)
+        assert challenger(testing) is None
+        step(testing, "deploy", waiting, "security")
+        assert challenger(testing) == waiting
+
+    def test_of_a_model_that_waits_to_be_tested_again_takes_it_out(self, testing: Path) -> None:
+        """The test of that name has ended long ago: what is meant is the one that waits."""
+        step(testing, "abort", TEST)
+        step(testing, "deploy", "ft-20251128-001", "security")
+        step(testing, "deploy", MODEL, "security")
+        step(testing, "abort", TEST)
+        assert (answer(testing, "ab", "list")["queue"], challenger(testing)) == ([], "ft-20251128-001")
+        step(testing, "abort", TEST, result="unchanged")
+
     def test_of_a_watch_names_what_does_that(self, testing: Path) -> None:
         watch = step(testing, "promote", "security")["serving"]["test_id"]
         shown = step(testing, "abort", watch, result="refused", code=1)

@@ -10,7 +10,9 @@ import pytest
 from ab_support import MASTER, MODEL, TEST, Past, call
 from msgspec.structs import replace
 
-from cortex_autolearn.model import layout
+from cortex_autolearn.model import instants, layout
+from cortex_autolearn.rollout.apply import Order, take
+from cortex_autolearn.rollout.registry import Step
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:click")
 
@@ -75,6 +77,25 @@ def test_a_model_that_nobody_tests(tmp_path: Path) -> None:
     assert never[:2] == ("warn", f"{MODEL} was never tested: no master of its dataset is known")
     assert f"deploy {MODEL} MASTER" in never[2]
     assert idle == ("ok", "no test runs, and no model waits for one", "")
+
+
+def test_a_model_that_a_person_gave_up(tmp_path: Path) -> None:
+    """While it waited, or was being deployed: whoever did that is not told for ever that it was never tested."""
+    past = lived(tmp_path / "root", count=0)
+    rollout, now_us = past.app.rooms.rollout, instants.to_us(past.clock.now())
+    for model_id in ("ft-20251128-001", "ft-20251128-002"):
+        past.add_model(model_id)
+        rollout.abort(TEST, by="ann", why="")
+        if model_id == "ft-20251128-001":
+            rollout.deploy(model_id, MASTER, by="ann", why="")
+        else:
+            with past.app.store.write() as transaction:
+                held = transaction.serving(MASTER)
+                assert held is not None
+                take(transaction, held, Order(Step("deploy", "daemon", model_id), "daemon", "", now_us))
+        given_up = rollout.abort(f"{MASTER}-{model_id}", by="ann", why="trained on the wrong month")
+        assert getattr(given_up, "event_seq", None), given_up
+    assert checks(past) == [("ok", "no test runs, and no model waits for one", "")]
 
 
 def test_a_test_that_has_ended(tmp_path: Path) -> None:

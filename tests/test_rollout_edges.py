@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -32,12 +34,15 @@ from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.rollout import report
 from cortex_autolearn.rollout.baseline import Baseline
 from cortex_autolearn.rollout.decide import decide_watch
+from cortex_autolearn.rollout.deploy import Deployer
 from cortex_autolearn.rollout.evidence import Evidence
 from cortex_autolearn.rollout.project import Projector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from cortex_autolearn.rollout.needs import RolloutReading, RolloutStore
 
 TEST = f"{MASTER}-{MODEL}"
 SECOND = "ft-20251128-001"
@@ -69,6 +74,23 @@ class Barred(Tree):
         if folder == layout.AB_TESTS:
             raise BoundaryError("list", folder, "Permission denied", hint="Look at its permissions", retryable=False)
         return super().entries(folder, suffix)
+
+
+class Meanwhile:
+    """The state, in which somebody does something right after the first look."""
+
+    def __init__(self, store: RolloutStore, deed: Callable[[], object]) -> None:
+        self._store = store
+        self._deeds = [deed]
+        self.write = store.write
+        self.flush_events = store.flush_events
+
+    @contextmanager
+    def read(self) -> Iterator[RolloutReading]:
+        with self._store.read() as reading:
+            yield reading
+        while self._deeds:
+            self._deeds.pop()()
 
 
 def trial(one: Town, task_id: str) -> Any:
@@ -403,6 +425,18 @@ class TestNamesAndFiles:
         one.rollout.deploy(SECOND, MASTER, **ME)
         one.run()
         assert (one.phase(), one.held().challenger) == ("deploying", SECOND)
+
+    def test_a_model_that_is_taken_out_of_the_queue_meanwhile_is_not_deployed(self, one: Town) -> None:
+        """A person's word holds also when it comes between the daemon's look at the queue and what it does about it."""
+        one.add_model(SECOND)
+        one.run()
+        one.rollout.abort(TEST, **ME)
+        assert one.queue() == [SECOND]
+        store = Meanwhile(one.rooms.store, lambda: one.rollout.abort(f"{MASTER}-{SECOND}", **ME))
+        assert not Deployer(store, one.rooms.tree, one.clock, one.policy).begin(Counter())
+        assert (one.queue(), one.phase()) == ([], "steady")
+        one.run()
+        assert (one.queue(), one.phase()) == ([], "steady")
 
     @staticmethod
     def _manifest(one: Town, content: bytes) -> None:

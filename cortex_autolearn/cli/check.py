@@ -163,4 +163,11 @@ def _explained(name: str, body: Mapping[str, Any], decided: Decided | None, test
     return lines
 
 
-_TOLD: Final[Mapping[str, str]] = {"test_id": "Test:", "master": "Master:", "step": "Step:", "by": "By:", "why": "Why:"}
+_TOLD: Final[Mapping[str, str]] = {
+    "test_id": "Test:",
+    "master": "Master:",
+    "model": "Model:",
+    "step": "Step:",
+    "by": "By:",
+    "why": "Why:",
+}

@@ -15,6 +15,7 @@ from cortex_autolearn.cli.route import MASTER
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.rollout.plan import GATE_OUT_OF_REACH, QUALITY_OUT_OF_REACH
 from cortex_autolearn.rollout.registry import Refused, Unchanged
+from cortex_autolearn.rollout.steps import held_for, queued_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +140,8 @@ def resume(call: Call, test: str, *, why: str, as_json: bool) -> None:
 def abort(call: Call, test: str, *, why: str, as_json: bool) -> None:
     """Give the test TEST up: the champion stays, whatever the test has shown.
 
-    A model that is still being deployed has no test yet: name it MASTER-MODEL, as its test would be called.
+    A model that is being deployed, or waits for its turn, has no test yet: name it MASTER-MODEL, as its test would be
+    called. What is given up is deployed again by cortex-autolearn deploy only.
 
     \b
     Example:  cortex-autolearn abort security-master-ft-20251127-001 --why "wrong dataset"
@@ -148,7 +150,7 @@ def abort(call: Call, test: str, *, why: str, as_json: bool) -> None:
     def step(app: App) -> Result:
         return app.rooms.rollout.abort(test, by=person(), why=why)
 
-    _of_test(call, test, step, as_json=as_json, or_deploying=True)
+    _of_test(call, test, step, as_json=as_json, or_untested=True)
 
 
 def _of_master(call: Call, master: str, step: Callable[[App], Result], *, as_json: bool) -> None:
@@ -157,13 +159,10 @@ def _of_master(call: Call, master: str, step: Callable[[App], Result], *, as_jso
         _finish(app, step(app), as_json=as_json)
 
 
-def _of_test(
-    call: Call, test: str, step: Callable[[App], Result], *, as_json: bool, or_deploying: bool = False
-) -> None:
+def _of_test(call: Call, test: str, step: Callable[[App], Result], *, as_json: bool, or_untested: bool = False) -> None:
     with opened(call) as app:
         with app.store.read() as reading:
-            deploying = {f"{one.master}-{one.challenger}" for one in reading.servings() if one.phase == "deploying"}
-            if not (or_deploying and test in deploying):
+            if not (or_untested and (held_for(reading, test) or queued_for(reading, test))):
                 find_test(reading, test)
         _finish(app, step(app), as_json=as_json)
 

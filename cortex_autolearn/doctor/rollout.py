@@ -15,6 +15,7 @@ from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.experiments import Experiment, Queued
 from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.rollout import decide, files, plan
+from cortex_autolearn.rollout.apply import MANUAL
 from cortex_autolearn.rollout.deploy import named_champion
 from cortex_autolearn.rollout.evidence import SCORED, SPLIT, UNROUTED
 from cortex_autolearn.rollout.project import Projector
@@ -24,6 +25,7 @@ _SILENT_S: Final = 86_400
 _FEW_COMPLETED: Final = 20
 _RECENT: Final = timedelta(days=30)
 _EVENTS_ASKED: Final = 20
+_STEPS_ASKED: Final = 1_000
 _SHOWN: Final = 5
 _MOST_BYTES: Final = 1 << 20
 _NAME: Final = "rollout"
@@ -66,7 +68,7 @@ def _untested(patient: Patient, reading: Reading) -> Iterator[Check]:
     """Look for models that are tested nowhere, and never were."""
     tried = {test.model for test in reading.experiments()} | {queued.model_id for queued in reading.deploy_queue()}
     tried |= {held.challenger for held in reading.servings() if held.challenger is not None}
-    tried |= {body["former_challenger"] for _, body in _unserved(reading)}
+    tried |= {body["former_challenger"] for _, body in _unserved(reading)} | _given_up(reading)
     never = [model.ref.model_id for model in reading.models() if model.ref.model_id not in tried]
     waiting = [model_id for model_id in reading.models_to_offer() if model_id in never]
     if waiting and not patient.is_alive:
@@ -86,6 +88,13 @@ def _unserved(reading: Reading) -> Iterator[tuple[datetime, dict[str, Any]]]:
         body = orjson.loads(text)
         if body.get("step") == "fail":
             yield instants.decode(orjson.dumps(timestamp)), body
+
+
+def _given_up(reading: Reading) -> set[Any]:
+    """Return the models that a person gave up, also before they had a test."""
+    bodies = [orjson.loads(text) for *_, text in reading.last_events(_STEPS_ASKED, MANUAL)]
+    key_of = {"withdraw": "model", "abort": "former_challenger"}
+    return {body.get(key_of[body["step"]]) for body in bodies if body.get("step") in key_of}
 
 
 def _test(patient: Patient, test: Experiment) -> Iterator[Check]:

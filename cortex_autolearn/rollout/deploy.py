@@ -176,6 +176,8 @@ class Deployer:
 
     def _begin(self, queued: Queued, counts: Counter[str]) -> bool:
         with self._store.write() as transaction:
+            if queued not in transaction.deploy_queue():
+                return False  # a person took it out meanwhile
             masters = self._policy.masters
             if queued.actor == "daemon" and masters and queued.master not in masters:
                 transaction.drop_queued(queued.master, queued.model_id)

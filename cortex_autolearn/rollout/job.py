@@ -21,7 +21,7 @@ from cortex_autolearn.rollout.follow import Follower
 from cortex_autolearn.rollout.late import Late
 from cortex_autolearn.rollout.project import Projector, read
 from cortex_autolearn.rollout.registry import Refused, Unchanged
-from cortex_autolearn.rollout.steps import Desk, Done, Result, held_for
+from cortex_autolearn.rollout.steps import Desk, Done, Result, held_for, queued_for
 from cortex_autolearn.rollout.waiting import waits
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class Rollout:
         return self._of_test(test_id, "resume", Desk.resume, by, why)
 
     def abort(self, test_id: str, *, by: str, why: str) -> Result:
-        """Give a test up, whatever it showed."""
+        """Give a test up, whatever it showed; or the wait of a model for it."""
         return self._of_test(test_id, "abort", Desk.abort, by, why)
 
     def _of_master(self, master: str, step: Callable[[Desk, Held], Result], by: str, why: str) -> Result:
@@ -199,6 +199,9 @@ class Rollout:
             held = held_for(reading, test_id)
             if held is not None:
                 return step(desk, held)
+            queued = queued_for(reading, test_id) if verb == "abort" else None
+            if queued is not None:
+                return desk.withdraw(queued)
             test = reading.experiment(test_id)
             if test is None:
                 return Refused(f"there is no test {test_id!r}")

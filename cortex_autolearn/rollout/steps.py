@@ -111,6 +111,14 @@ class Desk:
         state = "is deployed next" if held.phase == "steady" else f"waits: {master} is {held.phase} ({held.challenger})"
         return Done(f"{model_id} {state}", seq, body)
 
+    def withdraw(self, queued: Queued) -> Result:
+        """Let a model wait for its master no longer: it is deployed only when a person asks for it again."""
+        model_id, master = queued.model_id, queued.master
+        self._transaction.drop_queued(master, model_id)
+        body = {"master": master, "step": "withdraw", "model": model_id}
+        seq = self._transaction.event(MANUAL, **body, by=self._by, why=self._why)
+        return Done(f"{model_id} waits for {master} no longer", seq, body)
+
     def promote(self, held: Held) -> Result:
         """Let the challenger become champion, and be watched."""
         test = self._running(held)
@@ -232,6 +240,11 @@ def held_for(reading: RolloutReading, name: str) -> Held | None:
         if held.test_id == name or (held.challenger and held.phase == "deploying" and _plain(held) == name):
             return held
     return None
+
+
+def queued_for(reading: RolloutReading, name: str) -> Queued | None:
+    """Return the model that waits, by the name that its test would have."""
+    return next((one for one in reading.deploy_queue() if test_name(one.master, one.model_id) == name), None)
 
 
 def _plain(held: Held) -> str:
