@@ -176,6 +176,15 @@ def test_a_pause_that_was_forgotten(tmp_path: Path) -> None:
     assert f"resume {TEST}" in remedy
 
 
+def test_an_alarm_is_told_of_during_a_pause_as_well(tmp_path: Path) -> None:
+    """It keeps the test from being decided when it goes on, and its cause may be mended meanwhile."""
+    past = lived(tmp_path / "root", count=300, by_champion=True)
+    past.app.rooms.rollout.pause(TEST, by="ann", why="")
+    ((verdict, found, remedy),) = [one for one in checks(past) if "is held" in one[1]]
+    assert (verdict, "its callers do not route" in found) == ("warn", True)
+    assert f"abort {TEST}" in remedy
+
+
 def test_a_pause_of_today_is_no_trouble(tmp_path: Path) -> None:
     past = lived(tmp_path / "root", before=0, count=0, days=0.2)
     past.app.rooms.rollout.pause(TEST, by="ann", why="lunch")

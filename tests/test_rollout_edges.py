@@ -537,3 +537,25 @@ class TestPauses:
         one.run()
         assert one.phase() == "watching"
         assert not one.rollout.is_waiting()
+
+    def test_an_alarm_that_rings_during_a_pause_is_told_of_once(self, one: Town) -> None:
+        """Then, while there is time to mend its cause; when the test goes on it is held, and no second event says so."""
+
+        def never_routes(_: Any, record: dict[str, Any]) -> dict[str, Any]:
+            plain = {key: value for key, value in record.items() if key not in {"variant", "experiment"}}
+            return plain | {"model": CHAMPION}
+
+        one.skills[MODEL] = USUAL
+        one.work(80, record=never_routes, run=False)
+        one.rollout.pause(TEST, **ME)
+        one.run()
+        assert (one.phase(), one.test(TEST).alarms) == ("paused", ("unrouted",))
+        (body,) = [body for kind, body in one.events() if kind == "ab_test_held"]
+        assert (body["test_id"], body["alarms"]) == (TEST, ["unrouted"])
+        assert body["reasons"][0].startswith("the callers do not route: ")
+        one.clock.advance(60)
+        one.rollout.resume(TEST, **ME)
+        one.run()
+        one.work(4)
+        assert one.phase() == "testing"
+        assert one.kinds().count("ab_test_held") == 1

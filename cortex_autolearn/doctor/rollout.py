@@ -98,6 +98,12 @@ def _given_up(reading: Reading) -> set[Any]:
 
 
 def _test(patient: Patient, test: Experiment) -> Iterator[Check]:
+    for alarm in test.alarms:
+        if alarm == SPLIT and UNROUTED in test.alarms:
+            continue  # for the same reason
+        text, remedy = _ALARMS.get(alarm, (f"an alarm rang ({alarm})", "See what it rests on"))
+        again = f"Then begin anew: cortex-autolearn abort {test.test_id}, and deploy it again"
+        yield _warn(test, f"is held: {text}", f"{remedy}. {again}; details: cortex-autolearn check {test.test_id}")
     if files.is_paused(test):
         since_us = test.pauses[-1].from_us
         if _age_s(patient, since_us) > _FORGOTTEN_S:
@@ -106,12 +112,6 @@ def _test(patient: Patient, test: Experiment) -> Iterator[Check]:
             )
             yield _warn(test, f"is paused since {_since(patient, since_us)}; until it goes on nothing counts", remedy)
         return
-    for alarm in test.alarms:
-        if alarm == SPLIT and UNROUTED in test.alarms:
-            continue  # for the same reason
-        text, remedy = _ALARMS.get(alarm, (f"an alarm rang ({alarm})", "See what it rests on"))
-        again = f"Then begin anew: cortex-autolearn abort {test.test_id}, and deploy it again"
-        yield _warn(test, f"is held: {text}", f"{remedy}. {again}; details: cortex-autolearn check {test.test_id}")
     if test.kind == "watch":
         return
     yield from _bars(test)

@@ -68,6 +68,12 @@ def decide(numbers: Numbers, policy: RolloutPolicy, *, elapsed_s: float) -> Deci
     return Inconclusive(ended, numbers) if ended else Continue(_missing(numbers, policy), numbers)
 
 
+def held(numbers: Numbers) -> Invalid | None:
+    """Return what holds a test, whatever else its numbers say; None where no alarm rang."""
+    alarms = _alarms(numbers)
+    return Invalid(alarms, numbers) if alarms else None
+
+
 def decide_watch(numbers: Numbers, policy: RolloutPolicy, *, elapsed_s: float) -> WatchDecision:
     """Return what follows from the numbers of a watch, in which the promoted model is the one on trial.
 

@@ -11,9 +11,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cortex_autolearn.model import instants, layout
-from cortex_autolearn.model.rollout import Invalid
 from cortex_autolearn.ports import BoundaryError
-from cortex_autolearn.rollout import outcomes
+from cortex_autolearn.rollout import decide, outcomes
 from cortex_autolearn.rollout.apply import DAEMON, keep, take
 from cortex_autolearn.rollout.files import is_paused
 from cortex_autolearn.rollout.intake import Silver, Unfit, read_results
@@ -227,10 +226,12 @@ class Follower:
             assert not hasattr(taken, "reason"), taken
             return True
         transaction.put_experiment(test)
-        if look.held is not None and set(test.alarms) > set(before.alarms):
+        has_rung = test.kind == "test" and set(test.alarms) > set(before.alarms)
+        alarmed = decide.held(look.course.evidence.numbers()) if has_rung else None
+        if alarmed is not None:  # also while it is paused, though nothing is decided then
             told = {"test_id": test.test_id, "master": test.master, "alarms": list(test.alarms)}
-            reasons = [one.text for one in look.held.reasons]
-            keep(transaction, transaction.event("ab_test_held", **told, reasons=reasons), test, look.held, look.now_us)
+            reasons = [one.text for one in alarmed.reasons]
+            keep(transaction, transaction.event("ab_test_held", **told, reasons=reasons), test, alarmed, look.now_us)
             done["held"] += 1
         return False
 
@@ -249,7 +250,6 @@ class _Look:
         self.now_us = now_us
         self.until_us = min(until_us, now_us)
         self.decided: Decision | WatchDecision | None = None
-        self.held: Invalid | None = None
         self._is_paused = is_paused(course.test)
 
     def after(self, until_us: int | None = None) -> bool:
@@ -260,8 +260,6 @@ class _Look:
         if self._is_paused:
             return False
         decision = self.course.decision(self.course.test.started_us if until_us is None else until_us)
-        if isinstance(decision, Invalid):
-            self.held = decision
         if ends(decision):
             self.decided = decision
         return self.decided is not None
