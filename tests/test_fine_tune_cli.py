@@ -286,6 +286,24 @@ class TestCancel:
         last = events(root)[-1]
         assert (last["event"], last["reason"]) == ("fine_tune_failed", "cancelled by a person")
 
+    def test_says_when_another_one_starts(self, root: Path) -> None:
+        """It ends one training: the look of the day after finds the same examples, and whoever cancelled is told so."""
+        call(root, "trigger", *FEW, *EXPORT)
+        told = call(root, "cancel", model_of(root)).stderr
+        found = re.fullmatch(
+            r"The daily look starts another training of global after (\d{4}-\d\d-\d\d \d\d:\d\d) UTC, where enough "
+            r"examples are new; a training.min_examples out of reach keeps it from that.\n",
+            told,
+        )
+        assert found is not None, told
+        shown = answer(root, "trigger", *FEW, *EXPORT, exit_code=1)
+        assert shown["reason"] == "backing_off"
+        assert shown["until"].startswith(found[1].replace(" ", "T"))
+        call(root, "trigger", "--force", *FEW, *EXPORT)
+        assert answer(root, "cancel", model_of(root, 2))["state"] == "cancelled"
+        until = answer(root, "trigger", *FEW, *EXPORT, exit_code=1)["until"]
+        assert until > shown["until"]
+
     def test_json(self, root: Path) -> None:
         """The training as ``jobs`` shows it."""
         call(root, "trigger", "--force", *EXPORT)

@@ -13,9 +13,11 @@ from cortex_autolearn.cli.call import FAILED, Command, Group, answer, json_optio
 from cortex_autolearn.cli.opened import opened
 from cortex_autolearn.cli.person import person
 from cortex_autolearn.cli.printing import Bar, note, print_json, printable, table
-from cortex_autolearn.model import layout
+from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.training_jobs import GLOBAL
+from cortex_autolearn.training.facts import tried
 from cortex_autolearn.training.job import UnknownScopeError, UnknownTrainingError, decision_dict
+from cortex_autolearn.training.plan import rests_until_us
 from cortex_autolearn.training.tend import configuration, training_dict
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from cortex_autolearn.adapters.store import Store
     from cortex_autolearn.cli.call import Call
+    from cortex_autolearn.wiring import App
 
 _PROVIDER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,255}")
 
@@ -157,6 +160,10 @@ def cancel(call: Call, *, job: str, give_up: bool, as_json: bool) -> None:
     Its backend is asked to end it. While that does not answer, the training stays, and the daemon goes on asking.
     One that has made its model by then has succeeded.
 
+    That ends this training, and no more: where there are enough new examples, the daily look starts another one of the
+    same scope on them a day later (2, then 4 after the next cancelled or failed ones in a row). A training.min_examples
+    out of reach keeps it from that.
+
     \b
     Example:  cortex-autolearn fine-tune cancel ft-20261122-001
     """
@@ -166,6 +173,8 @@ def cancel(call: Call, *, job: str, give_up: bool, as_json: bool) -> None:
         options: dict[str, Any] = {"give_up": model_id} if give_up else {}
         result = app.runner.run("training", trigger="command", raise_errors=True, **options)
         _show_one(call, app.store, model_id, result.counts, as_json=as_json)
+        if not as_json:
+            _warn_of_next(app, model_id)
 
 
 @fine_tune.command(cls=Command)
@@ -271,6 +280,21 @@ def _show_one(call: Call, store: Store, model_id: str, counts: dict[str, Any], *
     if training.ended_us is None:
         for trouble in counts.get("troubles", ()):
             note(f"Not done yet: {trouble}")
+
+
+def _warn_of_next(app: App, model_id: str) -> None:
+    """Say when another training may take the place of the one that was cancelled."""
+    with app.store.read() as reading:
+        training = reading.training(model_id)
+        if training is None or training.state != "cancelled":
+            return
+        until_us = rests_until_us(tuple(map(tried, reading.trainings(training.scope))))
+    if until_us is not None:
+        at = f"{instants.from_us(until_us):%Y-%m-%d %H:%M} UTC"
+        note(
+            f"The daily look starts another training of {training.scope} after {at}, where enough examples are new; a "
+            "training.min_examples out of reach keeps it from that."
+        )
 
 
 def _line(job: dict[str, Any]) -> str:

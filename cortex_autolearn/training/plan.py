@@ -17,10 +17,13 @@ The rules, in the order in which they apply to a scope:
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from cortex_autolearn.model.training_jobs import ENDED, DatasetRef, Estimate, JobState
 from cortex_autolearn.model.training_problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 DAY_US: Final = 86_400_000_000
 FAILURES_ON_SAME_DATA: Final = 3
@@ -28,7 +31,7 @@ FAILURES_ON_SAME_DATA: Final = 3
 _LONGEST_BACK_OFF_DAYS: Final = 4
 _FAILED: Final[frozenset[JobState]] = frozenset({"failed"})
 _IN_VAIN: Final[frozenset[JobState]] = frozenset({"failed", "cancelled"})
-"""A person who cancels a job does not want the next check to start it again."""
+"""A person who cancels a job does not want the next check to start it again, nor that nothing is ever trained."""
 
 Reason = Literal[
     "too_few_examples",
@@ -202,6 +205,15 @@ def decide_start(facts: Facts, bars: Bars, now_us: int, *, is_forced: bool = Fal
     )
 
 
+def rests_until_us(jobs: Sequence[Tried]) -> int | None:
+    """Return until when nothing is started of a scope because its last jobs made no model; None where they did."""
+    failures = _failures(jobs)
+    if not failures:
+        return None
+    days: int = min(2 ** (len(failures) - 1), _LONGEST_BACK_OFF_DAYS)
+    return (failures[-1].ended_us or 0) + days * DAY_US
+
+
 def waits_for_dataset(facts: Facts, bars: Bars, cause: str) -> Wait:
     """Return that no dataset could be made, for the reason given."""
     return Wait(facts.scope, "no_dataset", cause, Progress(facts.examples, facts.new, bars.min_examples))
@@ -218,19 +230,16 @@ def _of_active(scope: str, job: Tried, bars: Bars, now_us: int) -> Poll | Abando
 
 
 def _back_off(facts: Facts, progress: Progress, now_us: int) -> Wait | None:
-    failures = _failures(facts)
-    if not failures:
+    until_us = rests_until_us(facts.jobs)
+    if until_us is None or now_us >= until_us:
         return None
-    days = min(2 ** (len(failures) - 1), _LONGEST_BACK_OFF_DAYS)
-    until_us = (failures[-1].ended_us or 0) + days * DAY_US
-    if now_us >= until_us:
-        return None
+    failures = _failures(facts.jobs)
     text = f"{_times(len(failures))} in a row made no model, the last one {failures[-1].model_id}"
     return Wait(facts.scope, "backing_off", text, progress, until_us)
 
 
 def _of_failures(facts: Facts, bars: Bars, progress: Progress) -> Wait | None:
-    failures = sum(job.state in _FAILED for job in _failures(facts))
+    failures = sum(job.state in _FAILED for job in _failures(facts.jobs))
     since = facts.since_failure
     if failures < FAILURES_ON_SAME_DATA or since is None or since >= bars.min_examples:
         return None
@@ -275,10 +284,10 @@ def beyond_budget(cost_usd: float | None, spent_month_usd: float, bars: Bars) ->
     return None
 
 
-def _failures(facts: Facts) -> list[Tried]:
+def _failures(jobs: Sequence[Tried]) -> list[Tried]:
     """Return the jobs that made no model since the last one that did, the oldest first."""
     failures: list[Tried] = []
-    for job in facts.jobs:
+    for job in jobs:
         if job.state == "succeeded":
             failures.clear()
         elif job.state in _IN_VAIN:
