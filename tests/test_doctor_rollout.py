@@ -153,6 +153,23 @@ def test_scores_that_are_missing_in_one_variant(tmp_path: Path) -> None:
     assert "let the judge do it" in remedy
 
 
+def test_an_alarm_in_a_watch(tmp_path: Path) -> None:
+    """It holds nothing: the watch goes on, and is settled by itself. No remedy is named that is refused."""
+    past = lived(tmp_path / "root", count=0, days=10)
+    past.app.rooms.rollout.promote(MASTER, by="ann", why="")
+    watch = f"{TEST}-watch"
+    past.tasks(300, percent_a=80, test_id=watch, quality=(None, 4.1), champion=MODEL, challenger="v1.0.0")
+    ((verdict, found, remedy),) = checks(past)
+    assert verdict == "warn"
+    assert found.startswith(f"{watch} goes on, and shows less than it should: scores are missing more often in one")
+    assert (f"rollback {MASTER}; " in remedy, "abort" in remedy) == (True, False)
+    (_, listed) = json.loads(call(past.root, "ab", "list", "--json").stdout)["tests"]
+    assert (listed["test_id"], listed["state"], listed["alarms"]) == (watch, "active", ["scored"])
+    assert "\n    ft-20251127-001 is watched: " in call(past.root, "status").stdout
+    assert ": held\n" not in call(past.root, "status").stdout
+    assert "Note: an alarm rang (scored): the watch goes on" in call(past.root, "ab", "summary", watch).stdout
+
+
 def test_no_scores_at_all(tmp_path: Path) -> None:
     """Without scores no quality can be better: nothing is ever promoted."""
     ((verdict, found, remedy),) = checks(lived(tmp_path / "root", quality=(None, None)))

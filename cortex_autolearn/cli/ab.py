@@ -177,7 +177,7 @@ def state_of(test: Experiment) -> str:
     """Return where a test stands, in a word or two."""
     if test.is_active:
         paused = bool(test.pauses) and test.pauses[-1].until_us is None
-        return "paused" if paused else "held" if test.alarms else "active"
+        return "paused" if paused else "held" if test.alarms and test.kind == "test" else "active"
     return _ENDED.get(test.ending or "", "ended")
 
 
@@ -243,6 +243,9 @@ def _summary_lines(found: Summary, expected: Forecast | None, now_us: int) -> li
     if found.refused:
         left = ", ".join(f"{count:,} {reason}" for reason, count in found.refused.items())
         lines.append(f"Left out: {left}")
+    if test.kind == "watch" and test.is_active and test.alarms:
+        rung = ", ".join(test.alarms)
+        lines.append(f"Note: an alarm rang ({rung}): the watch goes on, and doctor says what to mend")
     return lines
 
 

@@ -270,7 +270,8 @@ def _trial(test: Experiment, phase: str, card: dict[str, Any]) -> str:
     gains = f"quality {number(gain['quality'], sign='+')}, "
     gains += f"completion {number(gain['completion_points'], ' points', sign='+')}"
     tasks = f"{after['challenger_tasks']:,} of {plural(after['tasks'], 'task')}"
-    return f"{test.model} {what}: {tasks}, {gains}: {'held' if test.alarms else card['decision']}"
+    says = "held" if test.alarms and test.kind == "test" else card["decision"]
+    return f"{test.model} {what}: {tasks}, {gains}: {says}"
 
 
 def _price(usd: float | None) -> str:

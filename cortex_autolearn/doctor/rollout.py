@@ -102,8 +102,13 @@ def _test(patient: Patient, test: Experiment) -> Iterator[Check]:
         if alarm == SPLIT and UNROUTED in test.alarms:
             continue  # for the same reason
         text, remedy = _ALARMS.get(alarm, (f"an alarm rang ({alarm})", "See what it rests on"))
+        details = f"details: cortex-autolearn check {test.test_id}"
+        if test.kind == "watch":
+            back = f"Or take the promotion back: cortex-autolearn rollback {test.master}"
+            yield _warn(test, f"goes on, and shows less than it should: {text}", f"{remedy}. {back}; {details}")
+            continue
         again = f"Then begin anew: cortex-autolearn abort {test.test_id}, and deploy it again"
-        yield _warn(test, f"is held: {text}", f"{remedy}. {again}; details: cortex-autolearn check {test.test_id}")
+        yield _warn(test, f"is held: {text}", f"{remedy}. {again}; {details}")
     if files.is_paused(test):
         since_us = test.pauses[-1].from_us
         if _age_s(patient, since_us) > _FORGOTTEN_S:
