@@ -230,6 +230,35 @@ def test_a_model_that_waits_its_turn(tmp_path: Path) -> None:
     assert ("ok", f"ft-20251128-001 waits until {TEST} has ended", "") in checks(past)
 
 
+def test_a_model_whose_turn_has_come(tmp_path: Path) -> None:
+    """Nothing runs that it could wait for: while there is no daemon, who deploys it?"""
+    past = lived(tmp_path / "root", count=0)
+    past.app.rooms.rollout.abort(TEST, by="ann", why="")
+    past.add_model("ft-20251128-001")
+    past.app.rooms.rollout.deploy("ft-20251128-001", MASTER, by="ann", why="")
+    ((verdict, found, remedy),) = checks(past)
+    assert (verdict, found) == ("warn", "ft-20251128-001 waits to be deployed by the daemon")
+    assert "run-once rollout" in remedy
+    assert call(past.root, "run-once", "rollout").exit_code == 0
+    assert "ft-20251128-001 waits" not in call(past.root, "doctor").stdout
+
+
+def test_a_model_that_waits_for_one_that_is_being_deployed(tmp_path: Path) -> None:
+    """A provider may take hours for that, and no test has a name yet."""
+    past = lived(tmp_path / "root", count=0)
+    past.app.rooms.rollout.abort(TEST, by="ann", why="")
+    for model_id in ("ft-20251128-001", "ft-20251128-002"):
+        past.add_model(model_id)
+    with past.app.store.write() as transaction:
+        held = transaction.serving(MASTER)
+        assert held is not None
+        order = Order(Step("deploy", "daemon", "ft-20251128-001"), "daemon", "", instants.to_us(past.clock.now()))
+        take(transaction, held, order)
+    past.app.rooms.rollout.deploy("ft-20251128-002", MASTER, by="ann", why="")
+    text = f"ft-20251128-002 waits until ft-20251128-001 is deployed for {MASTER}, and tested"
+    assert checks(past) == [("ok", text, "")]
+
+
 def test_a_model_that_cannot_be_served(tmp_path: Path) -> None:
     """Its files are damaged, so its test never began: that is told with the reason."""
     found = checks(lived(tmp_path / "root", count=0, backend="exemplar"))

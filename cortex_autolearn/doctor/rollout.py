@@ -12,7 +12,7 @@ from cortex_autolearn.adapters.clock import SystemClock
 from cortex_autolearn.adapters.store.database import Reading
 from cortex_autolearn.doctor.check import Check, Patient, ago, counted
 from cortex_autolearn.model import instants, layout
-from cortex_autolearn.model.experiments import Experiment, Queued
+from cortex_autolearn.model.experiments import Experiment, Held, Queued
 from cortex_autolearn.ports import BoundaryError
 from cortex_autolearn.rollout import decide, files, plan
 from cortex_autolearn.rollout.apply import MANUAL
@@ -29,6 +29,7 @@ _STEPS_ASKED: Final = 1_000
 _SHOWN: Final = 5
 _MOST_BYTES: Final = 1 << 20
 _NAME: Final = "rollout"
+_START: Final = "Start it: cortex-autolearn run; or once: cortex-autolearn run-once rollout"
 _SPLIT_REMEDY: Final = (
     "Let every caller ask the router, or the shell's hash, for each task, and record every task: one that leaves out "
     "failures, or sends some tasks elsewhere, spoils the comparison"
@@ -72,8 +73,7 @@ def _untested(patient: Patient, reading: Reading) -> Iterator[Check]:
     never = [model.ref.model_id for model in reading.models() if model.ref.model_id not in tried]
     waiting = [model_id for model_id in reading.models_to_offer() if model_id in never]
     if waiting and not patient.is_alive:
-        text = f"{', '.join(waiting[-_SHOWN:])} waits to be deployed by the daemon"
-        yield Check(_NAME, "warn", text, "Start it: cortex-autolearn run; or once: cortex-autolearn run-once rollout")
+        yield Check(_NAME, "warn", f"{', '.join(waiting[-_SHOWN:])} waits to be deployed by the daemon", _START)
     never = [model_id for model_id in never if model_id not in waiting]
     if never:
         of = patient.settings.rollout.masters
@@ -183,6 +183,7 @@ def _queue(patient: Patient) -> Iterator[Check]:
         return
     ours = {one.test_id for one in patient.reading.experiments()}
     busy = {one.master: one.test_id for one in patient.reading.experiments(only_active=True)}
+    standing = {held.master: held for held in patient.reading.servings()}
     foreign = _foreign(patient, ours)
     waiting: dict[str, list[Queued]] = {}
     for queued in patient.reading.deploy_queue():
@@ -195,9 +196,8 @@ def _queue(patient: Patient) -> Iterator[Check]:
     for master, queued_models in sorted(waiting.items()):
         if master not in foreign:
             names = ", ".join(one.model_id for one in queued_models)
-            yield _hindered(patient, master, names) or Check(
-                _NAME, "ok", f"{names} waits until {busy.get(master, master)} has ended"
-            )
+            turn = _hindered(patient, master, names) or _turn(patient, names, standing.get(master), busy.get(master))
+            yield turn
 
 
 def _hindered(patient: Patient, master: str, waiting: str) -> Check | None:
@@ -211,6 +211,17 @@ def _hindered(patient: Patient, master: str, waiting: str) -> Check | None:
             _NAME, "warn", f"{waiting} waits, as nobody knows the champion of {master}: {error.cause}", error.hint
         )
     return None
+
+
+def _turn(patient: Patient, names: str, held: Held | None, test_id: str | None) -> Check:
+    """Say what the models wait for that wait for a master, whose test this is, if one runs."""
+    if test_id is not None:
+        return Check(_NAME, "ok", f"{names} waits until {test_id} has ended")
+    if held is not None and held.phase == "deploying":
+        return Check(_NAME, "ok", f"{names} waits until {held.challenger} is deployed for {held.master}, and tested")
+    if patient.is_alive:
+        return Check(_NAME, "ok", f"{names} is deployed next")
+    return Check(_NAME, "warn", f"{names} waits to be deployed by the daemon", _START)
 
 
 def _endpoints(patient: Patient) -> Iterator[Check]:
