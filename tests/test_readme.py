@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 import pytest
+from test_plan import BARS, NOW, built, facts
 
 from cortex_autolearn import jobs, settings
 from cortex_autolearn.cli import main
 from cortex_autolearn.collect.gate import REASONS
+from cortex_autolearn.training.plan import Start, decide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,3 +166,11 @@ def test_every_dependency_is_accounted_for() -> None:
     rows = "\n".join(line.split("|")[1] for line in chapter.splitlines() if line.startswith("|"))
     assert {name for name in names if not re.search(rf"\b{re.escape(name)}\b", rows)} == set()
     assert len(names) > 12
+
+
+def test_what_a_full_dataset_keeps_from_starting_is_said_as_it_is() -> None:
+    """Nothing: whoever takes a small ``dataset.max_train`` for a brake pays for a training."""
+    (row,) = [line for line in LINES if line.startswith("| `too_few_after_cleaning` |")]
+    decision = decide(facts(1200, made=built(500)._replace(is_full=True)), BARS, NOW)
+    assert isinstance(decision, Start)
+    assert "`dataset.max_train` below `training.min_examples` keeps nothing from starting" in row
