@@ -77,7 +77,7 @@ class Bench:
         settings = Settings(training=TrainingPolicy(system_prompt=prompt), dataset=DatasetPolicy(**policy))
         self.builder = wiring.datasets(settings, self.rooms.store, self.rooms.tree, self.rooms.clock)
 
-    def collect(self, *records: dict[str, Any], name: str = "tasks.jsonl") -> None:
+    def collect(self, *records: dict[str, Any] | bytes, name: str = "tasks.jsonl") -> None:
         self.rooms.put(name, *records)
         self.rooms.follow()
         self.rooms.collect()
@@ -172,6 +172,20 @@ class TestWhatItHolds:
         assert texts[f"task-{first}"].input == "Rotate [REDACTED:aws] and tell [REDACTED:email] about it"
         assert "[REDACTED:aws]" in texts[f"task-{first}"].system
         assert bench.open(built).manifest.redaction_version
+
+    def test_escapes_inside_of_an_object_hide_no_secret(self, bench: Bench) -> None:
+        """Writers escape ``=``, ``/``, ``@`` or whatever is not ASCII: masked is what the text says."""
+        (number,) = training(1)
+        record = task(
+            number, output={"log": "für bob@example.org: https://bob:hunter2@db.example.org/x password=hunter2"}
+        )
+        escaped = json.dumps(record).replace("=", "\\u003d").replace("@", "\\u0040").replace("/", "\\/")
+        bench.collect(escaped.encode() + b"\n")
+        (example,) = bench.open(bench.build()).iter_examples("train")
+        masked = (
+            "für [REDACTED:email]: https://bob:[REDACTED:url-password]@db.example.org/x password=[REDACTED:assignment]"
+        )
+        assert json.loads(example.output) == {"log": masked}
 
     def test_what_makes_no_example_is_left_out_with_its_reason(self, bench: Bench) -> None:
         """Nothing asked, nothing but secrets, too long: each counted, and listed by task in the manifest."""

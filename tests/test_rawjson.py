@@ -48,6 +48,21 @@ class TestWhereValuesStand:
         assert all(one == one.strip() for one in found)
 
 
+class TestText:
+    @given(VALUES, st.booleans())
+    def test_a_value_is_the_same_text_however_its_writer_escapes(self, value: Any, slashes: bool) -> None:
+        """An object or list counts as its compact JSON, in which only quotes, backslashes and controls are escaped."""
+        value = [value, {'a "b\\u00e9 \\/\n': "Straße 😀 </b>"}]
+        plain = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        written = plain.replace("/", "\\/") if slashes else json.dumps(value, indent=1)
+        assert rawjson.text_of(written.encode()) == plain
+
+    def test_a_letter_that_anybody_can_read_needs_no_escape(self) -> None:
+        """Whatever was escaped, ASCII as well; what JSON must escape stays so, and numbers keep their digits."""
+        written = rb'{"p\u0061th": ["\u003c\u002Fb\u003e\u0022\u005c\u0000\u000a", 1.50, 12345678901234567890123]}'
+        assert rawjson.text_of(written) == r'{"path":["</b>\"\\\u0000\n",1.50,12345678901234567890123]}'
+
+
 LARGE: dict[str, Callable[[int], bytes]] = {
     "a long key": lambda size: b'{ "%b":1}' % (b"k" * size),
     "a long key of escapes": lambda size: b'{ "%b":1}' % (b"\\n" * (size // 2)),
@@ -88,3 +103,19 @@ class TestLimits:
         began = time.process_time()
         assert rawjson.repeated_key(raw) is None
         assert time.process_time() - began < 2
+
+    @pytest.mark.parametrize("kind", LARGE)
+    def test_taking_escapes_away_takes_no_more_than_a_few_copies(self, kind: str) -> None:
+        """Neither where there are many, nor where one is followed by much that has none; the time grows likewise."""
+        raw = b'["\\/",%b,"\\/"]' % LARGE[kind](2 * MIB).replace(b"\\n", b"\\/")
+        began = time.process_time()
+        plain = rawjson.text_of(raw)
+        assert time.process_time() - began < 2
+        assert json.loads(plain) == json.loads(raw)
+        tracemalloc.start()
+        try:
+            rawjson.text_of(raw)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 5 * len(raw)

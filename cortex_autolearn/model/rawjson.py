@@ -19,6 +19,7 @@ Fields = dict[str, msgspec.Raw]
 
 _decode: Final = msgspec.json.Decoder().decode
 _decode_fields: Final = msgspec.json.Decoder(Fields).decode
+_encode: Final = msgspec.json.Encoder().encode
 _EMPTY: Final = frozenset((b"null", b'""', b"[]", b"{}"))
 _TEXT: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'  # possessive: a step that could be taken back costs memory
 _EMPTY_OBJECT: Final = re.compile(rb'(?:[{},\s]|%b\s*+:|null|""|\[\s*+\])*+' % _TEXT, re.DOTALL)
@@ -27,6 +28,8 @@ _KEY: Final = re.compile(rb"[\s,{]*+(%b)\s*+:\s*+" % _TEXT, re.DOTALL)
 _ATOM: Final = re.compile(rb"%b|[^\s,}\]]++" % _TEXT, re.DOTALL)
 _TO_BRACKET: Final = re.compile(rb'[^"{}\[\]]*+(?:%b[^"{}\[\]]*+)*+' % _TEXT, re.DOTALL)
 _TO_ENTRY: Final = re.compile(rb"[\s,]*+")
+_TO_ESCAPED: Final = re.compile(rb'[^"]*+(?:"[^"\\]*+"[^"]*+)*+("[^"\\]*+(?:\\.[^"\\]*+)++")')
+"""Of valid JSON: what stands before the next text that holds an escape, and that text."""
 _MAX_DIGITS: Final = 400
 _QUOTE: Final = 0x22
 _BACKSLASH: Final = 0x5C  # looked for as a number: `b"x" in data` raises and drops a TypeError first
@@ -92,11 +95,18 @@ def _descend(raw: bytes, keys: tuple[str, ...]) -> bytes | None:
 
 
 def text_of(raw: bytes) -> str:
-    """Return a value as text: a string's own, anything else as compact JSON."""
+    """Return a value as text: a string's own, anything else as compact JSON, without escapes that it does not need.
+
+    Many writers escape every letter that is not ASCII, or ``/``, ``=`` and ``&``: whoever reads such a text, or looks
+    for secrets in it, is to find what it says.
+    """
     if raw[0] == _QUOTE:
         text: str = _decode(raw)
         return text
-    return msgspec.json.format(raw, indent=-1).decode()
+    compact = msgspec.json.format(raw, indent=-1)
+    if compact.find(b"\\u") >= 0 or compact.find(b"\\/") >= 0:
+        compact = _plainly(compact)
+    return compact.decode()
 
 
 def scalar_text(raw: bytes) -> str | None:
@@ -155,6 +165,18 @@ def entries(raw: bytes) -> Iterator[bytes]:
     while raw[start := _past(_TO_ENTRY, raw, position)] != _CLOSE_LIST:
         position = _end(raw, start)
         yield raw[start:position]
+
+
+def _plainly(compact: bytes) -> bytes:
+    """Write JSON without the escapes that it does not need; numbers stay as they are."""
+    written = bytearray()  # grows in place: a list of the parts would take many times the size of the text
+    done = 0
+    while (match := _TO_ESCAPED.match(compact, done)) is not None:
+        written += compact[done : match.start(1)]
+        written += _encode(_decode(match[1]))
+        done = match.end()
+    written += compact[done:]
+    return bytes(written)
 
 
 def _end(raw: bytes, start: int) -> int:
