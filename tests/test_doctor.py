@@ -218,6 +218,23 @@ class TestIll:
         assert found["scores"].verdict == "warn"
         assert (found["collection"].verdict, "cortex-autolearn collect" in found["collection"].remedy) == ("warn", True)
 
+    def test_words_that_are_no_final_status(self, root: Path) -> None:
+        """Of tasks that tell of their end: they count as under way for ever, and nothing else says so."""
+        fill(root, *(task(f"passed-{number}", status="Passed") for number in range(1_200)))
+        fill(root, task("silent", status=None), task("long", status="x" * 60), task("at work", status="running"))
+        fill(root, task("at last", status="finished"), task("under way", status="running", completed_at=None))
+        theirs = root / layout.SILVER / "20251127.jsonl"
+        theirs.write_text(json.dumps(task("at last")) + "\n")
+        run(root, "medallion")
+        run(root, "collect")
+        found = checks(root)["statuses"]
+        assert found.verdict == "warn"
+        assert found.found == (
+            "1,203 tasks with a time of completion and no final status: "
+            f"passed (1,200), none (1), running (1), {'x' * 40} (1)"
+        )
+        assert "completed, complete, success, " in found.remedy
+
     def test_files_that_are_never_read(self, root: Path) -> None:
         os.mkfifo(root / layout.BRONZE / "pipe.jsonl")
         (root / layout.SILVER / "out.jsonl").symlink_to("/etc/hostname")

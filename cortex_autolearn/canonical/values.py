@@ -21,11 +21,12 @@ MAX_MEASURE: Final = 1e15
 
 Number = int | float
 
-_FINAL_WORDS: Final = {
+FINAL_WORDS: Final = {
     **dict.fromkeys(("completed", "complete", "success", "succeeded", "done"), COMPLETED),
     **dict.fromkeys(("failed", "failure", "error", "timeout", "timed_out", "zombie", "stuck", "killed"), FAILED),
     **dict.fromkeys(("cancelled", "canceled", "skipped"), CANCELLED),
 }
+"""The fleet's words for a final status, and which one each of them means."""
 _PLACEHOLDERS: Final = frozenset(
     "null none nil undefined n/a na ok okay done success true false yes no - -- ... tbd todo {} [] '' \"\"".split()
 )
@@ -52,12 +53,12 @@ def status(candidates: tuple[Place, ...], fields: Fields, flags: list[str]) -> s
     if not word:
         flags.append("no_status" if raw is None else "status_unreadable")
         return None
-    return _FINAL_WORDS.get(word, word)
+    return FINAL_WORDS.get(word, word)
 
 
 def final_status(written: str) -> str | None:
     """Return the final status that one of the fleet's words means; None for any other word."""
-    return _FINAL_WORDS.get(written.strip().lower())
+    return FINAL_WORDS.get(written.strip().lower())
 
 
 def error(candidates: tuple[Place, ...], fields: Fields, flags: list[str]) -> str | None:

@@ -16,6 +16,7 @@ import orjson
 from cortex_autolearn.adapters.files import wrap
 from cortex_autolearn.adapters.store.database import Reading
 from cortex_autolearn.adapters.store.look import damaged_outputs, lost_outcomes
+from cortex_autolearn.canonical.values import FINAL_WORDS
 from cortex_autolearn.doctor.check import Check, Patient, Verdict, ago, counted
 from cortex_autolearn.model import instants, layout
 from cortex_autolearn.model.records import SPLITS
@@ -34,6 +35,7 @@ _TAIL_BYTES: Final = 16 << 20
 _ASKED: Final = 10_000
 _FLUSH_S: Final = 0.3
 _SHOWN: Final = 5
+_WORD_CHARS: Final = 40
 _ORPHAN: Final = ".orphan-"
 
 
@@ -161,6 +163,20 @@ def _scores(patient: Patient) -> Iterator[Check]:
         yield Check("scores", "warn" if scored else "fail", found, remedy)
     else:
         yield Check("scores", "ok", found)
+
+
+def _statuses(patient: Patient) -> Iterator[Check]:
+    if patient.reading is None:
+        return
+    words = patient.reading.unfinal_words()
+    if words:
+        shown = [f"{word[:_WORD_CHARS] or 'none'} ({count:,})" for word, count in words.items()]
+        found = f"{counted(sum(words.values()), 'task')} with a time of completion and no final status: {_some(shown)}"
+        remedy = (
+            "They count as still under way: they are never collected, and fail their A/B test when its window closes. "
+            f"Let the fleet record them once more with a status that is final: {', '.join(FINAL_WORDS)}"
+        )
+        yield Check("statuses", "warn", found, remedy)
 
 
 def _collection(patient: Patient) -> Iterator[Check]:
@@ -292,6 +308,7 @@ LOOKS: Final[tuple[Callable[[Patient], Iterator[Check]], ...]] = (
     _silver,
     _quarantine,
     _scores,
+    _statuses,
     _collection,
     _outputs,
     _aside,

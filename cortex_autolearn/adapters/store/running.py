@@ -167,6 +167,17 @@ class RunningTables:
         tasks, final, completed, scored = (int(all_of - less) for all_of, less in zip(records, twice, strict=True))
         return tasks, final, completed, scored
 
+    def unfinal_words(self) -> dict[str, int]:
+        """Return the words that tasks have for a status that is not final though they tell of their end.
+
+        Each with the number of its tasks, the commonest first; no word is an empty one.
+        """
+        rows = self.connection.execute(
+            "SELECT coalesce(status, ''), count(*) FROM tasks WHERE NOT final AND completed_us IS NOT NULL "
+            f"AND id NOT IN ({OUTRANKED}) GROUP BY 1 ORDER BY 2 DESC, 1"
+        )
+        return dict(rows.fetchall())
+
     def quarantine_counts(self) -> dict[str, int]:
         """Return how many stretches and objects are in quarantine for each reason, the commonest first."""
         rows = self.connection.execute("SELECT reason, count(*) FROM quarantined GROUP BY reason ORDER BY 2 DESC, 1")
