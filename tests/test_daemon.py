@@ -476,6 +476,25 @@ def test_refining_that_failed_is_tried_again_by_the_heartbeat(start: Callable[..
     assert daemon.stop() == 0
 
 
+def test_what_failed_is_not_tried_again_at_each_growth(start: Callable[..., Process]) -> None:
+    """A fleet that writes many times a second has it not fail, and told of, as often: the heartbeat tries it again."""
+    daemon = start().settled()
+    in_the_way = daemon.root / layout.OUTCOMES
+    in_the_way.write_text("in the way")
+    tasks = {"first"}
+    append(daemon.root, layout.BRONZE, "tasks.jsonl", task("first"))
+    daemon.wait_for("job_failed", job="collection")
+    began, refined = time.monotonic(), len(daemon.logged("job_finished", job="silver"))
+    while time.monotonic() < began + 2 or len(daemon.logged("job_finished", job="silver")) < refined + 6:
+        tasks.add(f"t{len(tasks)}")
+        append(daemon.root, layout.BRONZE, "tasks.jsonl", task(f"t{len(tasks) - 1}"))
+        time.sleep(0.02)
+    assert len(daemon.logged("job_failed", job="collection")) <= 2 + (time.monotonic() - began)
+    in_the_way.unlink()
+    until(lambda: collected(daemon.root) == tasks, "all, though nothing grows any more")
+    assert daemon.stop() == 0
+
+
 def test_storm_costs_a_few_runs(start: Callable[..., Process]) -> None:
     """Thousands of changes within seconds are worked off by a few runs."""
     daemon = start().settled()
