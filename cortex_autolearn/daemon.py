@@ -89,6 +89,7 @@ class Daemon:
         self._demand = Demand(app, self._lanes, self._time)
         self._scheduler = Scheduler(planned(app.settings.schedule), self._time, self._demand.on_due)
         self._watcher = self._make_watcher() if app.settings.watch.enabled else None
+        self._sweep_s = app.settings.watch.sweep_s
 
     @property
     def has_abandoned(self) -> bool:
@@ -187,7 +188,8 @@ class Daemon:
             lanes = [group.create_task(self._side(lane.name, lane.work())) for lane in self._lanes]
             sides = {"scheduler": self._schedule(), "heartbeat": self._heartbeat(), "reload": self._reloads()}
             if self._watcher is not None:
-                sides |= {"watcher": self._watcher.run(self._stop), "sweep": self._sweep(self._watcher)}
+                sweep = self._sweep(self._watcher, self._sweep_s)
+                sides |= {"watcher": self._watcher.run(self._stop), "sweep": sweep}
             if self._service is not None:  # last, so that the others have begun when it says so
                 sides["service"] = self._service.run(self, self._note)
             tasks = [group.create_task(self._side(name, side)) for name, side in sides.items()]
@@ -228,8 +230,8 @@ class Daemon:
         self._demand.at_start()
         await self._stop.wait()
 
-    async def _sweep(self, watcher: Watcher) -> None:
-        while not await self._stops_within(self._app.settings.watch.sweep_s):
+    async def _sweep(self, watcher: Watcher, pause_s: float) -> None:
+        while not await self._stops_within(pause_s):
             for job, paths in (await in_thread(watcher.sweep, "sweep")).items():
                 self._demand.on_change(job, paths)
 

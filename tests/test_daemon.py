@@ -17,11 +17,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cortex_autolearn import settings
 from cortex_autolearn.adapters import lock, observe
 from cortex_autolearn.daemon import Daemon
 from cortex_autolearn.lanes import Lane, Request
@@ -638,6 +640,32 @@ def inside(root: Path, time_map: TimeMap | None = None, **flags: object) -> Iter
 
 def slots_run(one: Inside, job: str) -> list[str]:
     return [line["slot"] for line in one.logged("job_finished", job=job) if "slot" in line]
+
+
+def test_sweeps_come_as_often_as_at_the_start(tmp_path: Path) -> None:
+    """A reload changes nothing of ``watch``: the log line says that it needs a restart, and so does the page."""
+    root, away = tmp_path / "root", tmp_path / "away"
+    (away / "first").mkdir(parents=True)
+    (away / "link").symlink_to("first")
+    (root / layout.BRONZE).parent.mkdir(parents=True)
+    (root / layout.BRONZE).symlink_to(away / "link")
+    with inside(root) as one:
+
+        def is_found(name: str) -> bool:
+            return one.daemon.is_idle and name in collected(root)
+
+        async def steps() -> None:
+            await one.until(lambda: one.logged("watch_mode") and one.daemon.is_idle, "the watcher")
+            flags = {"daemon.heartbeat_s": 1, "schedule.timezone": "UTC", "watch.sweep_s": 86_400}
+            one.app.reload(settings.load(root, environ={}, flags=flags))
+            for name in ("a", "b", "c"):  # the pause that is under way may see one of them
+                (away / name).mkdir()
+                append(away, name, "tasks.jsonl", task(name))
+                (away / "new").symlink_to(name)
+                (away / "new").rename(away / "link")  # no event tells of that
+                await one.until(partial(is_found, name), f"the sweep that finds {name}")
+
+        assert one.live(steps) == 0
 
 
 def test_days_pass_on_a_fast_clock(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import os
 import re
@@ -15,16 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from service_support import PROGRAM, address, daemon, get, health, stop, until
+from service_support import PATIENCE_S, PROGRAM, address, daemon, get, health, stop, until
 from support import good, line
 
 from cortex_autolearn import settings
-from cortex_autolearn.adapters import lock
+from cortex_autolearn.adapters import lock, observe
 from cortex_autolearn.adapters.metrics import Family, Sample, render
 from cortex_autolearn.adapters.systemd import Notifier
+from cortex_autolearn.daemon import Daemon
 from cortex_autolearn.model import layout
 from cortex_autolearn.ports import BoundaryError
-from cortex_autolearn.service import numbers, stale_after_s
+from cortex_autolearn.service import Service, numbers, stale_after_s
 from cortex_autolearn.wiring import build
 
 if TYPE_CHECKING:
@@ -221,6 +224,40 @@ def test_a_port_that_is_taken_stops_nothing(tmp_path: Path) -> None:
     told = next(json.loads(one) for one in log.splitlines() if '"http_unavailable"' in one)
     assert str(port) in told["subject"]
     assert "http.port" in told["hint"]
+
+
+def test_the_settings_of_http_hold_from_the_start_on(tmp_path: Path) -> None:
+    """Who changes the port while it cannot be had, and reloads, is told to start anew: until then it is the old one."""
+    logging = observe.configure(level="info", fmt="json", file=None, queue_size=1_000, stream=io.StringIO())
+    local = ("127.0.0.1", 0)
+    with closing(socket.create_server(local)) as taken, closing(socket.create_server(local)) as spare:
+        port, other = taken.getsockname()[1], spare.getsockname()[1]
+        app = build(tmp_path, environ={}, flags={"http.port": port}, logging=logging, init=True)
+        often = {"WATCHDOG_USEC": "60000", "NOTIFY_SOCKET": str(tmp_path / "notify")}
+        daemon = Daemon(app, service=Service(app, often, retry_s=0.05), install_signals=False)
+
+        def noted() -> dict[str, Any]:
+            return lock.holder(tmp_path / layout.DAEMON_LOCK)
+
+        async def main() -> Any:
+            async with asyncio.timeout(PATIENCE_S):
+                running = asyncio.create_task(daemon.run())
+                while "stale_after_s" not in noted():
+                    await asyncio.sleep(0.01)
+                app.reload(settings.load(tmp_path, environ={}, flags={"http.port": other}))
+                spare.close()
+                taken.close()
+                while "http" not in noted():
+                    await asyncio.sleep(0.01)
+                found = noted()["http"]
+                daemon.stop("end of the test")
+                await running
+                return found
+
+        try:
+            assert asyncio.run(main()) == ["127.0.0.1", port]
+        finally:
+            app.close()
 
 
 def test_not_ready_says_why(tmp_path: Path) -> None:

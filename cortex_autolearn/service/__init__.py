@@ -46,11 +46,14 @@ class Service:
     Arguments:
         app: the application.
         environ: the environment, where systemd says how it wants to hear.
+        retry_s: how long to wait before a port that could not be had is asked for again.
     """
 
-    def __init__(self, app: App, environ: Mapping[str, str]) -> None:
+    def __init__(self, app: App, environ: Mapping[str, str], *, retry_s: float = _RETRY_S) -> None:
         self.tally = RunTally()
         self._app = app
+        self._policy = app.settings.http  # as it is now: a reload changes nothing of it, so that no port opens unawares
+        self._retry_s = retry_s
         self._systemd = Notifier(environ)
         self._server: Server | None = None
         self._refused = ""
@@ -93,7 +96,7 @@ class Service:
         self._systemd.extend(_EXTENSION_S)
 
     async def _serve(self, life: Life, note: Callable[[dict[str, Any]], None]) -> None:
-        policy = self._app.settings.http
+        policy = self._policy
         noted: dict[str, Any] = {"stale_after_s": stale_after_s(self._app.settings.daemon.heartbeat_s)}
         if policy.enabled:
             # Here, so that whoever does without HTTP does without h11.
@@ -138,7 +141,7 @@ class Service:
             if line != self._said:
                 self._said = line
                 self._systemd.status(line)
-            if self._server is None and self._app.settings.http.enabled and _now() - tried_at >= _RETRY_S:
+            if self._server is None and self._policy.enabled and _now() - tried_at >= self._retry_s:
                 tried_at = _now()
                 await self._serve(life, note)
 
