@@ -5,9 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
-
 import queue
+import re
 import shutil
 import sqlite3
 import threading
