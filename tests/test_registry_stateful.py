@@ -29,6 +29,7 @@ from support import slow as slow_test
 
 from cortex_autolearn.cli import main
 from cortex_autolearn.model import instants, layout
+from cortex_autolearn.rollout.endpoints import POLL_S
 from cortex_autolearn.rollout.registry import Refused, Unchanged
 from cortex_autolearn.rollout.steps import Done
 from cortex_autolearn.testing import FakeClock, Script
@@ -93,6 +94,16 @@ WORDS = (
 )
 FORWARD = {"promote", "settle"}
 """After any other last step a rollback that names no version changes nothing."""
+
+
+@dataclass
+class Served:
+    """A model that is to serve, at its backend."""
+
+    asked_s: int  # when the daemon asked about it last
+    ready_s: int
+    works: bool
+    is_known: bool = False  # to the daemon: that it stands, or never will
 
 
 @dataclass
@@ -178,8 +189,7 @@ class Registry(RuleBasedStateMachine):
         self.made: list[str] = []
         self.queue: list[tuple[str, str, bool]] = []  # master, model, whether a person asked
         self.unoffered: list[tuple[str, tuple[str, ...]]] = []
-        self.ran_s = 0  # when the daemon ran last
-        self.served: dict[str, tuple[int, bool]] = {}  # model → when it stands, and whether it will
+        self.served: dict[str, Served] = {}
         self.theirs: set[str] = set()
         self.lines = 0
 
@@ -305,13 +315,13 @@ class Registry(RuleBasedStateMachine):
             assert isinstance(found, Refused)
         elif isinstance(found, Refused):
             version = earlier[-1] if to is None else to
-            ready_s, works = self.served.get(version, (self.now_s, False))
+            served = self.served.get(version)
             assert version in self.made, "nothing of ours has to serve it"
-            assert not works or self.ran_s <= ready_s + DEPLOY_S, "the daemon saw it ready"
+            assert served is None or not (served.works and served.is_known), "the daemon saw it ready"
         else:
             assert isinstance(found, Done)
             version = earlier[-1] if to is None else to
-            assert version not in self.made or self.served[version][1]
+            assert version not in self.made or self.served[version].works
             model.take("restore", self.now_s, "manual_decision", champion=version, challenger=None)
 
     @rule(data=st.data(), verbs=st.sampled_from(WORDS))
@@ -439,12 +449,12 @@ class Registry(RuleBasedStateMachine):
     def run(self) -> None:
         """Let the daemon run, and the model do what it must do."""
         self.daemon.rollout.run(self.daemon.handle)
-        self.ran_s = self.now_s
         for model_id, scope in self.unoffered:
             for master in sorted(scope):
                 if not any(one[:2] == (master, model_id) for one in self.queue):
                     self.queue.append((master, model_id, False))
         self.unoffered.clear()
+        self.ask_backends()
         while self.begin() | self.tend() | self.start() | self.conclude():
             pass  # one round after the other, as what ends makes room for what waits
         standing = {endpoint.model.model_id for endpoint in self.daemon.trainer.endpoints()}
@@ -466,6 +476,13 @@ class Registry(RuleBasedStateMachine):
             model.phase = "deploying"
         return changed
 
+    def ask_backends(self) -> None:
+        """Find out what stands by now; each is asked at its pace, however often the daemon runs."""
+        for served in self.served.values():
+            if not served.is_known and self.now_s - served.asked_s >= POLL_S:
+                served.asked_s = self.now_s
+                served.is_known = self.now_s >= served.ready_s
+
     def tend(self) -> bool:
         """Serve what is to serve, and nothing else."""
         versions = {version for model in self.models.values() for version in (model.champion, model.challenger)}
@@ -474,8 +491,11 @@ class Registry(RuleBasedStateMachine):
         wanted = [model_id for model_id in self.made if model_id in versions]
         if set(wanted) == set(self.served):
             return False
-        new = (self.now_s + DEPLOY_S, self.daemon.trainer.script.deploy == "succeeds")
-        self.served = {model_id: self.served.get(model_id, new) for model_id in wanted}
+        works = self.daemon.trainer.script.deploy == "succeeds"
+        self.served = {
+            model_id: self.served.get(model_id) or Served(self.now_s, self.now_s + DEPLOY_S, works)
+            for model_id in wanted
+        }
         return True
 
     def start(self) -> bool:
@@ -485,11 +505,11 @@ class Registry(RuleBasedStateMachine):
             if model.phase != "deploying":
                 continue
             assert model.challenger is not None
-            ready_s, works = self.served[model.challenger]
-            if self.now_s < ready_s:
+            served = self.served[model.challenger]
+            if not served.is_known:
                 continue
             changed = True
-            if not works:
+            if not served.works:
                 model.end("fail", self.now_s, "challenger_retired")
                 continue
             name = self.free(f"{master}-{model.challenger}")

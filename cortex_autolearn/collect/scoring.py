@@ -79,7 +79,7 @@ class Scorer:
         self._readers = readers
         self._make_judge = judge
         self._under_test = under_test
-        self._looked_s: float | None = None  # when this process looked at batches last
+        self._looked_us: int | None = None  # when this process looked at batches last
 
     @property
     def can_ask(self) -> bool:
@@ -247,11 +247,12 @@ class Scorer:
 
     def _is_look_due(self) -> bool:
         """Tell whether to look at the batches under way, and note it: runs come with each collection, looks seldom."""
-        now_s = self._clock.monotonic()
-        is_due = self._looked_s is None or now_s - self._looked_s >= _PUNCTUAL * self._policy.poll_s
-        if is_due:
-            self._looked_s = now_s
-        return is_due
+        now_us = instants.to_us(self._clock.now())
+        pause_us = _PUNCTUAL * self._policy.poll_s * instants.SECOND_US
+        if self._looked_us is not None and 0 <= now_us - self._looked_us < pause_us:
+            return False  # before 0: the clock was set back since
+        self._looked_us = now_us
+        return True
 
     def _book_lost(self, session: Session) -> None:
         """Let the tasks wait again whose single call was under way when its process was killed."""
