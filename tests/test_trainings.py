@@ -191,6 +191,13 @@ class World:
     def tend(self) -> dict[str, int]:
         return self.trainings.tender.tend(self.handle)
 
+    def set_clock_back(self, seconds: float, *, stands_s: float = 25 * HOUR_S) -> None:
+        """Set the clock back, have the daemon note something, and let the clock stand so for a while."""
+        self.clock.step(-seconds)
+        with self.store.write() as transaction:
+            transaction.event("daemon_started")
+        self.pass_time(stands_s)
+
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
@@ -323,7 +330,7 @@ class TestWhen:
         assert isinstance(world.check()[0], Start)
         world.pass_time(2 * HOUR_S)
         world.tend()
-        world.clock.step(-400 * 24 * HOUR_S)
+        world.set_clock_back(400 * 24 * HOUR_S)
         world.collect(1000)
         world.trainer.script = Script(training_usd=30.0)
         assert isinstance(world.check()[0], Start)
@@ -335,6 +342,39 @@ class TestWhen:
         (decision,) = world.check()
         assert isinstance(decision, Wait)
         assert decision.reason == "budget_exhausted"
+        world.store.close()
+
+    def test_a_job_that_fails_while_the_clock_is_ahead_puts_the_next_one_off_for_days_and_not_until_then(
+        self, tmp_path: Path
+    ) -> None:
+        """Also where it was asked for before: when it failed nobody knows, but not in a year."""
+        world = World(tmp_path, Script(outcome="fails"))
+        world.collect(1000)
+        world.check()
+        world.clock.step(400 * 24 * HOUR_S)
+        assert world.tend() == {"failed": 1}
+        world.set_clock_back(400 * 24 * HOUR_S)
+        world.pass_time(24 * HOUR_S)
+        assert isinstance(world.check()[0], Start)
+        world.store.close()
+
+    @pytest.mark.parametrize("days", [3, 40, 20_000])
+    def test_a_clock_that_is_behind_has_nothing_trained_twice(self, tmp_path: Path, days: int) -> None:
+        """It may be so for hours after a start: all that was trained is trained, and paid from the month's budget."""
+        world = World(tmp_path, Script(training_usd=30.0), budget_usd=30.0, budget_month_usd=50.0)
+        world.collect(1000)
+        world.check()
+        world.pass_time(2 * HOUR_S)
+        assert world.tend() == {"succeeded": 1}
+        world.set_clock_back(days * 24 * HOUR_S, stands_s=12 * HOUR_S)
+        assert world.trainings.progress()[GLOBAL].new == 0
+        (decision,) = world.check()
+        assert isinstance(decision, Wait)
+        assert decision.reason == "too_few_examples"
+        forced = world.ask(is_forced=True)
+        assert isinstance(forced, Wait)
+        assert forced.reason == "budget_exhausted"
+        assert len(world.trainer.jobs()) == 1
         world.store.close()
 
     def test_a_clock_that_was_a_little_ahead_has_nothing_trained_twice(self, world: World) -> None:
@@ -653,18 +693,33 @@ class TestLife:
 
     def test_deadline_of_a_job_that_was_submitted_while_the_clock_was_ahead(self, tmp_path: Path) -> None:
         """It counts from when the clock was set back: else a job that hangs would occupy its scope until that time."""
-        world = World(tmp_path, Script(outcome="hangs"), deadline_s=7_200)
+        world = World(tmp_path, Script(outcome="hangs"), deadline_s=48 * 3_600)
         world.collect(1000)
         world.clock.step(400 * 24 * HOUR_S)
         world.check()
-        world.clock.step(-400 * 24 * HOUR_S)
+        world.set_clock_back(400 * 24 * HOUR_S, stands_s=0)
         assert world.tend() == {"queued": 1}
-        world.pass_time(7_200)
+        world.pass_time(48 * HOUR_S)
         assert world.tend() == {"queued": 1}
         world.pass_time(1)
         assert world.tend() == {"failed": 1}
         world.pass_time(24 * HOUR_S)
         assert isinstance(world.check()[0], Start)
+        world.store.close()
+
+    def test_a_clock_that_was_behind_for_a_while_cancels_no_job(self, tmp_path: Path) -> None:
+        """One that was looked at meanwhile goes on, as it was submitted when it was."""
+        world = World(tmp_path, Script(outcome="hangs"), deadline_s=7_200)
+        world.collect(1000)
+        world.check()
+        world.pass_time(3_600)
+        world.set_clock_back(20_000 * 24 * HOUR_S, stands_s=60)
+        world.tend()
+        world.clock.step(20_000 * 24 * HOUR_S)
+        assert world.tend() == {"running": 1}
+        assert not world.events("fine_tune_failed")
+        world.pass_time(3_600)
+        assert world.tend() == {"failed": 1}
         world.store.close()
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cortex_autolearn.model import instants
@@ -132,13 +131,11 @@ def _count(data: bytes, kind: bytes) -> int:
 
 def spent_in_month(trainings: Iterable[Training], now: datetime) -> float:
     """Return what the trainings of this month (UTC) cost, those included that are about to be submitted."""
-    begins = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    ends = (begins + timedelta(days=31)).replace(day=1)
-    month = range(instants.to_us(begins), instants.to_us(ends))
+    begins_us = instants.to_us(now.replace(day=1, hour=0, minute=0, second=0, microsecond=0))
     costs = 0.0
     for training in trainings:
         will_be = training.submitted_us is None and training.ended_us is None
-        if will_be or (training.submitted_us or 0) in month:
+        if will_be or (training.submitted_us or 0) >= begins_us:
             costs += _cost_usd(training)
     return costs
 

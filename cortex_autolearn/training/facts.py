@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cortex_autolearn.model.instants import DAY_US
 from cortex_autolearn.model.training_jobs import GLOBAL
 from cortex_autolearn.training.plan import Facts, Progress, Tried
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from cortex_autolearn.model.training_policy import TrainingPolicy
     from cortex_autolearn.model.trainings import Training
@@ -49,7 +49,7 @@ def scopes_of(reading: TrainingReading, counts: Counts, policy: TrainingPolicy) 
 
 def facts_of(reading: TrainingReading, scope: str, counts: Counts, spent_usd: float) -> Facts:
     """Return what is known of a scope; ``spent_usd`` is what trainings cost in this month."""
-    trainings = [one for one in reading.trainings(scope) if not _is_ahead(one, counts.now_us)]
+    trainings = as_they_count(reading, reading.trainings(scope), counts.now_us)
     made = [_covers_us(training) for training in trainings if training.state == "succeeded"]
     examples = counts.of(scope)
     new = counts.of(scope, max(made)) if made else examples
@@ -59,12 +59,35 @@ def facts_of(reading: TrainingReading, scope: str, counts: Counts, spent_usd: fl
     return Facts(scope, examples, new, tuple(map(tried, trainings)), spent_usd, since_failure=since)
 
 
-def _is_ahead(training: Training, now_us: int) -> bool:
-    """Tell whether a training had ended before the clock was set back by more than a day.
+def as_they_count(reading: TrainingReading, trainings: Sequence[Training], now_us: int) -> list[Training]:
+    """Return trainings without what happened to them while the clock was ahead by more than a day.
 
-    When that was nobody knows: it would hide new examples, or put the next training off, until its time comes again.
+    When that was nobody knows: it would hide new examples, or put the next training off, until its time comes again. So
+    one that was asked for and ended then is left out, and one that goes on counts from when the clock was set back.
+
+    A clock that is behind now looks the same, and would have all trained and paid for again, or cancelled as late:
+    until the clock has stood for a day where it stands, trainings count as they are noted.
     """
-    return training.ended_us is not None and training.asked_us > now_us + DAY_US
+    ahead_us = now_us + DAY_US
+    if not any(_times_ahead(one, ahead_us) for one in trainings):
+        return list(trainings)
+    set_back_us = reading.set_back_us(ahead_us)
+    if set_back_us is None or set_back_us > now_us - DAY_US:
+        return list(trainings)
+    return [
+        _clipped(one, ahead_us, set_back_us if one.ended_us is None else one.asked_us)
+        for one in trainings
+        if one.ended_us is None or one.asked_us <= ahead_us
+    ]
+
+
+def _clipped(training: Training, ahead_us: int, to_us: int) -> Training:
+    times: dict[str, Any] = dict.fromkeys(_times_ahead(training, ahead_us), to_us)
+    return training._replace(**times)
+
+
+def _times_ahead(training: Training, ahead_us: int) -> list[str]:
+    return [name for name in ("asked_us", "submitted_us", "ended_us") if (getattr(training, name) or 0) > ahead_us]
 
 
 def _covers_us(training: Training) -> int:

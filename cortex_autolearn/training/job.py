@@ -22,7 +22,7 @@ from cortex_autolearn.model.trainings import Training
 from cortex_autolearn.ports import BackendError, BoundaryError
 from cortex_autolearn.training import cost
 from cortex_autolearn.training.build import NothingToBuildError
-from cortex_autolearn.training.facts import Counts, facts_of, progress_of, scopes_of
+from cortex_autolearn.training.facts import Counts, as_they_count, facts_of, progress_of, scopes_of
 from cortex_autolearn.training.plan import (
     Abandon,
     Bars,
@@ -137,7 +137,7 @@ class Trainings:
     def _look(self, scope: str, *, is_forced: bool) -> tuple[Facts, Decision]:
         with self._store.read() as reading:
             counts = Counts(reading, self._now_us())
-            facts = facts_of(reading, scope, counts, cost.spent_in_month(reading.trainings(), self._clock.now()))
+            facts = facts_of(reading, scope, counts, self._spent_usd(reading))
             masters = sorted(counts.by_master().items(), key=str)
         if scope != GLOBAL and not facts.examples and not facts.jobs:
             known = ", ".join(f"{name} ({count:,})" for name, count in masters if name)
@@ -188,7 +188,7 @@ class Trainings:
     def _all_facts(self) -> dict[str, Facts]:
         with self._store.read() as reading:
             counts = Counts(reading, self._now_us())
-            spent = cost.spent_in_month(reading.trainings(), self._clock.now())
+            spent = self._spent_usd(reading)
             scopes = scopes_of(reading, counts, self._policy)
             return {scope: facts_of(reading, scope, counts, spent) for scope in scopes}
 
@@ -303,7 +303,11 @@ class Trainings:
 
     def _spent_this_month(self) -> float:
         with self._store.read() as reading:
-            return cost.spent_in_month(reading.trainings(), self._clock.now())
+            return self._spent_usd(reading)
+
+    def _spent_usd(self, reading: TrainingReading) -> float:
+        trainings = as_they_count(reading, reading.trainings(), self._now_us())
+        return cost.spent_in_month(trainings, self._clock.now())
 
     def _free_id(self, reading: TrainingReading) -> str:
         """Return a model id that neither the state nor the models folder knows."""

@@ -16,7 +16,7 @@ from cortex_autolearn.model.training_jobs import JobState, RemoteJob
 from cortex_autolearn.model.trainings import Model, Training
 from cortex_autolearn.ports import BackendError, BoundaryError
 from cortex_autolearn.training import cost
-from cortex_autolearn.training.facts import tried
+from cortex_autolearn.training.facts import as_they_count, tried
 from cortex_autolearn.training.plan import Abandon, Bars, Facts, beyond_budget, decide
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Tender:
             BackendError: there is none; it waits for it.
         """
         with self._store.read() as reading:
-            trainings = reading.trainings()
+            trainings = as_they_count(reading, reading.trainings(), self._now_us())
         # Of others that wait to be submitted those count that were asked for before: else two would hold each other.
         # One that would be held without any other is not about to cost anything.
         first = [one.model_id for one in trainings].index(training.model_id)
@@ -168,11 +168,11 @@ class Tender:
         ``is_working`` tells that the work is done in the asking: whoever comes next goes on with it at once.
         """
         now_us = self._now_us()
-        # Where it was asked for while the clock was ahead, it counts from now on: else its deadline would be then.
-        after = before._replace(asked_us=min(before.asked_us, now_us), polled_us=None if is_working else now_us)
+        with self._store.read() as reading:
+            (before,) = as_they_count(reading, [before], now_us)
+        after = before._replace(polled_us=None if is_working else now_us)
         if found is not None:
-            submitted_us = min(before.submitted_us or now_us, now_us)
-            after = after._replace(state=found.state, seen=found, submitted_us=submitted_us)
+            after = after._replace(state=found.state, seen=found, submitted_us=before.submitted_us or now_us)
         state = _end_state(after, found, is_waited_out=self._is_waited_out(after, now_us))
         if state is not None:
             after = after._replace(state=state, ended_us=now_us, polled_us=now_us)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from cortex_autolearn.model import instants
 from cortex_autolearn.model.runs import Run
 
 if TYPE_CHECKING:
@@ -135,6 +136,15 @@ class RunningTables:
         """Tell whether a slot's run has ended."""
         row = self.connection.execute("SELECT ended_us FROM slots WHERE job = ? AND slot = ?", (job, slot)).fetchone()
         return row is not None and row[0] is not None
+
+    def set_back_us(self, from_us: int) -> int | None:
+        """Return when the clock was set back from after an instant, as the events tell; None where none came since."""
+        row = self.connection.execute(
+            "SELECT timestamp FROM events WHERE seq > coalesce((SELECT seq FROM events WHERE timestamp > ? "
+            "ORDER BY seq DESC LIMIT 1), 0) ORDER BY seq LIMIT 1",
+            (instants.us_to_text(from_us),),
+        ).fetchone()
+        return None if row is None else instants.to_us(instants.decode(orjson.dumps(row[0])))
 
     def events_after(self, seq: int, kind: str | None = None, limit: int = 1_000) -> list[tuple[int, str, str, str]]:
         """Return events with a higher sequence number, oldest first: (seq, timestamp, event, body as JSON)."""
