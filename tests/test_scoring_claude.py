@@ -599,6 +599,38 @@ class TestBatches:
             assert len(desk.scores()) == 46
             assert set(api.paid().values()) == {1}
 
+    @pytest.mark.parametrize("how", ["refuse", "drop"])
+    def test_results_that_are_not_given_keep_nothing_else_back(self, root: Path, api: AnthropicApi, how: str) -> None:
+        """A provider that tells of a batch and fails to give its results is not busy: it may do so for weeks."""
+        with desk_at(root, api, batch_min=2) as desk:
+            fill(desk, 3)
+            desk.score()
+            with desk.store.read() as reading:
+                first = reading.open_batches()[0].batch_id
+            api.fail(f"GET /v1/messages/batches/{first}/results", how, times=1_000)
+            desk.put("b.jsonl", *[unscored(f"more{n}", output="[[score 4]] Some more work is done") for n in range(3)])
+            desk.settle()
+            run = Run()
+            found = desk.score(run)
+            assert (found["sent"], found["held"]) == (3, "")
+            assert [error.subject for error in run.troubles] == [first]
+            desk.clock.advance(100)
+            desk.score()
+            assert set(desk.scores()) == {"more0", "more1", "more2"}
+
+    def test_a_provider_that_says_how_long_it_is_busy_is_left_alone_also_when_it_is_to_give_results(
+        self, root: Path, api: AnthropicApi
+    ) -> None:
+        """Nothing is sent to it meanwhile."""
+        with desk_at(root, api, batch_min=2) as desk:
+            fill(desk, 3)
+            desk.score()
+            api.fail("/results", times=1_000, status=529, kind="overloaded_error", headers={"retry-after": "600"})
+            desk.put("b.jsonl", unscored("more", output="[[score 4]] Some more work is done"))
+            desk.settle()
+            found = desk.score()
+            assert (found["sent"], found["held"]) == (0, "the provider is busy or does not answer")
+
 
 class TestOnTheWire:
     EVIL = (

@@ -278,7 +278,8 @@ async def _portion(
 ) -> tuple[list[Answer | Refusal], _UnclearError | None]:
     """Return the next results, as many as are booked at once, and what kept the others from being read.
 
-    A provider is busy where results do not begin to come; where they break off, that may be of this batch alone.
+    A provider that has just told of the batch is busy where it says for how long, before results begin to come; where
+    it does not give them, or they break off, that may be of this batch alone.
     """
     found: list[Answer | Refusal] = []
     try:
@@ -290,7 +291,7 @@ async def _portion(
     except _UnclearError as unclear:
         return found, unclear
     except JudgeBusyError as error:
-        if not (found or has_begun):
+        if not (found or has_begun) and error.retry_after_s is not None:
             raise
         return found, _UnclearError(error)
     return found, None
