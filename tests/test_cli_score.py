@@ -143,6 +143,14 @@ class TestAgain:
             assert list(desk.scores()) == ["two"]
             assert desk.queue() == {"one": ("set_aside", 1, "invalid: no judgement")}
 
+    def test_no_more_are_tried_anew_than_a_person_limits_it_to(self, aside: Path, api: AnthropicApi) -> None:
+        """Not by the daemon either, afterwards: who tries one first pays for one."""
+        assert json.loads(call(aside, "score", "--again", "--limit", "1", "--json", env=env(api)).stdout)["sent"] == 1
+        assert json.loads(call(aside, "score", "--json", env=env(api)).stdout)["sent"] == 0
+        with Desk(aside) as desk:
+            assert list(desk.scores()) == ["one"]
+            assert desk.queue() == {"two": ("set_aside", 1, "invalid: no judgement")}
+
     def test_it_has_all_its_attempts_anew(self, aside: Path) -> None:
         """Whether it was refused once or as often as is tried."""
         assert "Waiting: 2 (there is no key)\n" in call(aside, "score", "--again").stdout

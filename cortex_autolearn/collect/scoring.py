@@ -114,7 +114,7 @@ class Scorer:
             self._choose_again(limit, done)
         if again is not None:
             with self._store.write() as transaction:
-                items = set_aside(transaction, again)
+                items = set_aside(transaction, again)[:limit]  # what is tried anew, the daemon goes on with by itself
                 transaction.wait_again([item.id for item in items])
                 done.chosen += len(items)
         if calibrate:
