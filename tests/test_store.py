@@ -10,6 +10,7 @@ import re
 import shutil
 import sqlite3
 import threading
+import tracemalloc
 from array import array
 from contextlib import closing, suppress
 from importlib import resources
@@ -829,6 +830,27 @@ class TestRuns:
 
 
 class TestQuestions:
+    def test_a_word_of_its_own_for_every_task_costs_no_memory(self, store: Store) -> None:
+        """Whoever asks holds what is shown, however many words the fleet invents, and however long they are."""
+        with store.write() as transaction:
+            source = transaction.add_source("raw.jsonl", "1:1", 0)
+            transaction.add_tasks(
+                [
+                    (f"t{number}", 0, 0, 0, source.id, 0, 20261122, 0, 1, None, word, None, None, 0, 0, 99, 0, 1)
+                    for number in range(20_000)
+                    for word in [f"{number:05}" + "x" * 500 if number < 19_990 else "passed"]
+                ]
+            )
+        with store.read() as reading:
+            tracemalloc.start()
+            try:
+                found = reading.unfinal_words(3, 7)
+                _, most = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+        assert found == (20_000, [("passed", 10), ("00000xx", 1), ("00001xx", 1)])
+        assert most < 100_000
+
     @given(st.lists(st.floats(0, 1e15) | st.integers(0, 100).map(float) | st.just(86_400.5), max_size=40))
     def test_durations_are_in_ascending_order(self, durations: list[float]) -> None:
         """Whatever their order was; by place, from the end and in slices."""

@@ -168,10 +168,10 @@ def _scores(patient: Patient) -> Iterator[Check]:
 def _statuses(patient: Patient) -> Iterator[Check]:
     if patient.reading is None:
         return
-    words = patient.reading.unfinal_words()
-    if words:
-        shown = [f"{word[:_WORD_CHARS] or 'none'} ({count:,})" for word, count in words.items()]
-        found = f"{counted(sum(words.values()), 'task')} with a time of completion and no final status: {_some(shown)}"
+    tasks, words = patient.reading.unfinal_words(_SHOWN + 1, _WORD_CHARS)
+    if tasks:
+        shown = [f"{word or 'none'} ({count:,})" for word, count in words]
+        found = f"{counted(tasks, 'task')} with a time of completion and no final status: {_some(shown)}"
         remedy = (
             "They count as still under way: they are never collected, and fail their A/B test when its window closes. "
             f"Let the fleet record them once more with a status that is final: {', '.join(FINAL_WORDS)}"

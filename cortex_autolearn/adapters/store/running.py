@@ -177,16 +177,19 @@ class RunningTables:
         tasks, final, completed, scored = (int(all_of - less) for all_of, less in zip(records, twice, strict=True))
         return tasks, final, completed, scored
 
-    def unfinal_words(self) -> dict[str, int]:
-        """Return the words that tasks have for a status that is not final though they tell of their end.
+    def unfinal_words(self, shown: int, chars: int) -> tuple[int, list[tuple[str, int]]]:
+        """Return how many tasks tell of their end and have a status that is not final, and their commonest words.
 
-        Each with the number of its tasks, the commonest first; no word is an empty one.
+        Each word with the number of its tasks, and no more than its first characters; no word is an empty one. Every
+        task may have a word of its own, and a long one: no more of them are held than are shown.
         """
-        rows = self.connection.execute(
-            "SELECT coalesce(status, ''), count(*) FROM tasks WHERE NOT final AND completed_us IS NOT NULL "
-            f"AND id NOT IN ({OUTRANKED}) GROUP BY 1 ORDER BY 2 DESC, 1"
+        found = f"FROM tasks WHERE NOT final AND completed_us IS NOT NULL AND id NOT IN ({OUTRANKED})"
+        (count,) = self.connection.execute(f"SELECT count(*) {found}").fetchone()
+        words = self.connection.execute(
+            f"SELECT substr(coalesce(status, ''), 1, ?), count(*) {found} GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
+            (chars, shown),
         )
-        return dict(rows.fetchall())
+        return count, words.fetchall()
 
     def quarantine_counts(self) -> dict[str, int]:
         """Return how many stretches and objects are in quarantine for each reason, the commonest first."""
