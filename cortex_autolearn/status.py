@@ -177,16 +177,17 @@ class Status:
 def gather(app: App) -> Status:
     """Look at everything once."""
     now = app.clock.now()
+    now_us = instants.to_us(now)
     schedule = app.settings.schedule
     with app.store.read() as reading:
-        last_runs = {job: run for job in JOBS if (run := reading.last_run(job)) is not None}
+        last_runs = {job: run for job in JOBS if (run := reading.last_run(job, now_us)) is not None}
         lag = look_for_lag(reading, app.tree.entries(layout.BRONZE, ".jsonl"), now)
         tasks, final, completed, scored = reading.task_totals()
         waiting = reading.waiting_tasks()
         rejected, unscored = verdicts(reading, app.settings.collect)
         today = instants.day_number(now)
         judge = stand(reading, app.settings.judge, today, unscored, has_key=app.judge is not None)
-        masters = rollout_standing.stand(reading, instants.to_us(now))
+        masters = rollout_standing.stand(reading, now_us)
         quarantined = reading.quarantine_counts()
         text_bytes = reading.collected_totals().get("training", (0, 0))[1]
         built = reading.latest_dataset(GLOBAL)
@@ -221,11 +222,12 @@ def gather(app: App) -> Status:
 
 def fine_tuning(app: App) -> dict[str, Any]:
     """Return how far trainings are, as ``fine-tune status`` shows it."""
+    now_us = instants.to_us(app.clock.now())
     with app.store.read() as reading:
         active = reading.active_trainings()
         models = reading.models()
-        last = reading.last_run("readiness")
-        looks = [run for job in ("readiness", "training") if (run := reading.last_run(job)) is not None]
+        last = reading.last_run("readiness", now_us)
+        looks = [run for job in ("readiness", "training") if (run := reading.last_run(job, now_us)) is not None]
     latest = max(looks, key=lambda run: run.started_us, default=None)
     progress = app.rooms.training.progress()
     return {

@@ -357,6 +357,26 @@ class TestIll:
         found = checks(root)["runs"]
         assert (found.verdict, found.found) == ("fail", "the last medallion failed, just now")
 
+    @pytest.mark.parametrize(("then", "since"), [("ok", "failed"), ("failed", "ok")])
+    def test_runs_of_a_clock_that_was_ahead_are_not_the_last_ones(self, root: Path, then: str, since: str) -> None:
+        """What failed since it was set back is told of, and what failed in its future is not, until that has come."""
+        clock = SystemClock()
+        store = Store(Tree(root), clock, print)
+        now_us = instants.to_us(clock.now())
+        with store.write() as transaction:
+            for job in ("medallion", "readiness", "rollout"):
+                for result, at_us in ((then, now_us + 400 * instants.DAY_US), (since, now_us)):
+                    transaction.begin_run(Run(f"{job}-{at_us}", job, "schedule", None, at_us, None, None, {}))
+                    transaction.end_run(f"{job}-{at_us}", result, at_us)
+        store.close()
+        found = {one.found for one in examine(root, config=None, environ={}, flags={}) if one.verdict == "fail"}
+        told = {f"the last {job} failed, just now" for job in ("medallion", "readiness")}
+        told.add("the last run of it failed, just now")
+        assert found & told == (told if since == "failed" else set())
+        shown = CliRunner().invoke(main, ["status", "--json", "--root", str(root)])
+        last = json.loads(shown.stdout)["last_runs"]
+        assert {last[job]["result"] for job in ("medallion", "readiness", "rollout")} == {since}
+
     def test_a_file_in_the_place_of_a_folder(self, root: Path) -> None:
         (root / layout.QUARANTINE).write_text("a file where a folder must be")
         found = checks(root)["folders"]

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 from cortex_autolearn.adapters.store.database import Reading
 from cortex_autolearn.adapters.tree import Tree
+from cortex_autolearn.model import instants
 from cortex_autolearn.settings import Settings
 
 Verdict = Literal["ok", "warn", "fail"]
@@ -38,6 +39,11 @@ class Patient(NamedTuple):
     is_alive: bool
     has_key: bool
     environ: Mapping[str, str]
+
+    @property
+    def now_us(self) -> int:
+        """When this is, in microseconds since 1970."""
+        return instants.to_us(self.now)
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:

@@ -233,7 +233,7 @@ def _runs(patient: Patient) -> Iterator[Check]:
     if patient.reading is None:
         return
     for job in planned(patient.settings.schedule):
-        last = patient.reading.last_run(job.name)
+        last = patient.reading.last_run(job.name, patient.now_us)
         if last is None or last.ended_us is None:
             continue
         age = patient.now - instants.from_us(last.ended_us)

@@ -241,7 +241,7 @@ def _endpoints(patient: Patient) -> Iterator[Check]:
         if row.seen is not None and row.seen.state == "failed" and row.model_id in serving:
             found = f"{row.model_id} is to serve {serving[row.model_id]} and cannot be served: {row.seen.reason}"
             yield Check(_NAME, "fail", found, "Mend that: it is asked for again every hour")
-    last = patient.reading.last_run("rollout")
+    last = patient.reading.last_run("rollout", patient.now_us)
     if last is not None and last.result == "failed" and last.ended_us is not None:
         remedy = "See the log for its cause, or run it by hand: cortex-autolearn run-once rollout"
         yield Check(_NAME, "fail", f"the last run of it failed, {_since(patient, last.ended_us)}", remedy)

@@ -52,9 +52,9 @@ def _readiness(patient: Patient) -> Iterator[Check]:
     if reading is None:
         return
     active = {training.scope for training in reading.active_trainings()}
-    last = reading.last_run("readiness")
+    now_us = patient.now_us
+    last = reading.last_run("readiness", now_us)
     decided = {} if last is None else {one["scope"]: one for one in last.counts.get("decisions", [])}
-    now_us = instants.to_us(patient.now)
     at = "" if last is None or last.ended_us is None else ago(patient.now - instants.from_us(last.ended_us))
     for scope, progress in progress_of(reading, patient.settings.training, now_us).items():
         if scope in active:
@@ -82,7 +82,7 @@ def _training(patient: Patient) -> Iterator[Check]:
     if reading is None:
         return
     for training in reading.active_trainings():
-        yield _under_way(patient, training, _trouble(reading))
+        yield _under_way(patient, training, _trouble(reading, patient.now_us))
     done = reading.trainings()
     if done and done[-1].state == "failed":
         reason = done[-1].seen.reason if done[-1].seen is not None else ""
@@ -128,9 +128,9 @@ def _delay(patient: Patient, training: Training) -> str:
     return ""
 
 
-def _trouble(reading: Reading) -> str:
+def _trouble(reading: Reading, now_us: int) -> str:
     """Return what the latest look at trainings met with; nothing where all answered."""
-    runs = [run for job in _LOOKING if (run := reading.last_run(job)) is not None]
+    runs = [run for job in _LOOKING if (run := reading.last_run(job, now_us)) is not None]
     latest = max(runs, key=lambda run: run.started_us, default=None)
     troubles = [] if latest is None else latest.counts.get("troubles", [])
     return str(troubles[0]) if troubles else ""
@@ -142,11 +142,7 @@ def _backend(patient: Patient) -> Iterator[Check]:
         return
     policy = patient.settings.training
     backend = wiring.trainers(patient.settings, patient.tree, SystemClock(), environ=patient.environ)[policy.backend]
-    scopes = (
-        [GLOBAL]
-        if policy.scope == "global"
-        else list(progress_of(patient.reading, policy, instants.to_us(patient.now)))
-    )
+    scopes = [GLOBAL] if policy.scope == "global" else list(progress_of(patient.reading, policy, patient.now_us))
     rows = [row for scope in scopes if (row := patient.reading.latest_dataset(scope)) is not None]
     name = f"{policy.backend} on {policy.base or 'no base'}"
     found = []
