@@ -326,12 +326,13 @@ class Registry(RuleBasedStateMachine):
 
     @rule(data=st.data(), verbs=st.sampled_from(WORDS))
     def stop_and_go(self, data: st.DataObject, verbs: str) -> None:
-        """Pause, resume or abort a test: one that runs, that is being deployed, has ended, or never was."""
+        """Pause, resume or abort a test: one that runs, is waited for, is being deployed, has ended, or never was."""
         running = [model.test.name for model in self.models.values() if model.test is not None]
         deploying = [f"{master}-{m.challenger}" for master, m in self.models.items() if m.phase == "deploying"]
         ended = [name for model in self.models.values() for name in model.ended]
-        known = running or [*deploying, *ended, "security-master-none"]
-        name = data.draw(st.sampled_from(known) | st.sampled_from([*deploying, *ended, *known]), "test")
+        waiting = [f"{master}-{model_id}" for master, model_id, _ in self.queue]
+        known = running or [*deploying, *waiting, *ended, "security-master-none"]
+        name = data.draw(st.sampled_from(known) | st.sampled_from([*deploying, *waiting, *ended, *known]), "test")
         for verb in verbs.split():
             if verb == "wait":
                 self.a_day_passes()
@@ -563,6 +564,12 @@ class Registry(RuleBasedStateMachine):
             named = model.test.name if model.test else f"{master}-{model.challenger}"
             if named == name and model.phase in {"deploying", "testing", "paused", "watching"}:
                 return self.ask_running(model, verb)
+        for entry in self.queue if verb == "abort" else ():
+            master, model_id, _ = entry
+            if name == f"{master}-{model_id}":
+                self.queue.remove(entry)
+                self.models[master].told.append(("manual_decision", "withdraw"))
+                return "done"
         for model in self.models.values():
             if name in model.ended:
                 return "unchanged" if model.ended[name][0] == verb else "refused"
