@@ -43,12 +43,41 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+HOSTILE = "x\nok    daemon         on\r\x1b[2j\x9b\u202e\U000e0041"
+
+
 def hold_lock(root: Path) -> int:
     path = root / layout.DAEMON_LOCK
     path.write_text('{"pid": 4242}\n')
     opened = os.open(path, os.O_RDWR)
     fcntl.flock(opened, fcntl.LOCK_EX)
     return opened
+
+
+class TestWhatOthersWrote:
+    """A record says how its task ended, in any word; whoever runs the doctor on a terminal reads that word."""
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        fill(tmp_path, *(task(f"task-{number}", status=HOSTILE) for number in range(30)), name="a\nok  b.jsonl")
+        run(tmp_path, "medallion")
+        return tmp_path
+
+    def test_makes_no_line_of_its_own(self, root: Path) -> None:
+        """Neither a verdict nor a remedy can be forged, and nothing steers the terminal."""
+        result = CliRunner().invoke(main, ["doctor", "--root", str(root)])
+        assert "x\\nok" in result.stdout
+        assert "a\\nok  b.jsonl" in result.stdout
+        lines = result.stdout.splitlines()
+        assert all(line.isprintable() for line in lines)
+        assert [line.split()[0] for line in lines if "daemon  " in line[:16]] == ["fail"]
+
+    def test_is_escaped_in_json(self, root: Path) -> None:
+        """The JSON object holds the very word, and what is printed nothing that steers a terminal."""
+        result = CliRunner().invoke(main, ["doctor", "--json", "--root", str(root)])
+        assert result.stdout.removesuffix("\n").isprintable()
+        found = {check["name"]: check["found"] for check in json.loads(result.stdout)["checks"]}
+        assert HOSTILE in found["statuses"]
 
 
 class TestWell:

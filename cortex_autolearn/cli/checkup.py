@@ -9,7 +9,7 @@ import click
 
 from cortex_autolearn import doctor as doctor_module
 from cortex_autolearn.cli.call import FAILED, Command, answer, json_option, pass_call
-from cortex_autolearn.cli.printing import colored, plural, print_json, printable
+from cortex_autolearn.cli.printing import colored, one_line, plural, print_json
 
 if TYPE_CHECKING:
     from cortex_autolearn.cli.call import Call
@@ -39,9 +39,9 @@ def doctor(call: Call, *, as_json: bool) -> None:
     else:
         for check in checks:
             verdict = colored(f"{check.verdict:4}", _COLORS[check.verdict])
-            click.echo(f"{verdict}  {check.name:{_NAME_CHARS}} {printable(check.found)}")
+            click.echo(f"{verdict}  {check.name:{_NAME_CHARS}} {one_line(check.found)}")
             if check.verdict != "ok":
-                click.echo(f"{'':6}{'':{_NAME_CHARS}} -> {printable(check.remedy)}.")
+                click.echo(f"{'':6}{'':{_NAME_CHARS}} -> {one_line(check.remedy)}.")
         wrong = sum(check.verdict == "fail" for check in checks)
         doubtful = sum(check.verdict == "warn" for check in checks)
         click.echo(f"\n{plural(wrong, 'thing')} wrong, {plural(doubtful, 'warning')}.")

@@ -17,6 +17,7 @@ from cortex_autolearn.cli.opened import opened
 from cortex_autolearn.cli.printing import (
     as_pairs,
     note,
+    one_line,
     period,
     plural,
     print_json,
@@ -303,4 +304,4 @@ def _event_json(event: _Event) -> str:
 
 def _event_text(event: _Event) -> str:
     seq, timestamp, name, body = event
-    return printable(f"{timestamp}  {seq:>6}  {name:<20} {as_pairs(orjson.loads(body))}".rstrip())
+    return one_line(f"{timestamp}  {seq:>6}  {name:<20} {as_pairs(orjson.loads(body))}".rstrip())

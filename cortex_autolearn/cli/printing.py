@@ -6,6 +6,7 @@ printable first.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -23,8 +24,12 @@ _LINES_AT_ONCE: Final = 1_000
 
 
 def print_json(value: object) -> None:
-    """Print one JSON object on one line."""
-    click.echo(orjson.dumps(value, default=str).decode())
+    """Print one JSON object on one line, with escapes for what would steer a terminal."""
+    text = orjson.dumps(value, default=str).decode()
+    if not text.isprintable():
+        # JSON knows escapes of four digits alone: what lies beyond them takes two.
+        text = "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+    click.echo(text)
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -53,12 +58,17 @@ def printable(text: str) -> str:
     )
 
 
+def one_line(text: str) -> str:
+    """As :func:`printable`, line feeds too: what others wrote shall not pass for a line of ours."""
+    return printable(text).replace("\n", "\\n")
+
+
 def table(rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
     """Lay rows out in columns as wide as their widest cell; the last column is left as it is."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        cells = [printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True)]
+        cells = [one_line(cell).ljust(width) for cell, width in zip(row, widths, strict=True)]
         lines.append((indent + "  ".join(cells)).rstrip())
     return "\n".join(lines)
 
