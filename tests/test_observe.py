@@ -437,6 +437,33 @@ def test_file_survives_deletion_truncation_and_a_lost_folder(tmp_path: Path) -> 
         assert [line["event"] for line in lines_of(file.read_bytes())] == ["moved", "reopened"]
 
 
+@pytest.mark.parametrize("is_open", [False, True], ids=["at the start", "while it runs"])
+def test_file_follows_no_link(tmp_path: Path, is_open: bool) -> None:  # noqa: FBT001
+    """Whoever may write to the log's folder cannot have the log written elsewhere; a folder that is a link is the
+    operator's own."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "logs").symlink_to("disk")
+    file, precious = tmp_path / "logs" / "x.log", tmp_path / "precious"
+    precious.write_text("precious\n")
+    memory = io.StringIO()
+    if not is_open:
+        file.symlink_to(precious)
+    with logging_to(file, stream=memory) as running:
+        if is_open:
+            running.log.info("first")
+            assert running.flush(5)
+            file.rename(tmp_path / "kept.log")
+            file.symlink_to(precious)
+        running.log.info("lost")
+        assert running.flush(5)
+        file.unlink()
+        running.log.info("back")
+        assert running.flush(5)
+    assert precious.read_text() == "precious\n"
+    assert "log_output_failed" in memory.getvalue()
+    assert "back" in [line["event"] for line in lines_of((tmp_path / "disk" / "x.log").read_bytes())]
+
+
 def test_file_makes_no_tree_where_its_own_is_gone(tmp_path: Path) -> None:
     """ROOT moved, or its disk was unmounted: a folder in its place would pass for it. Its lines are lost and counted."""
     root, gone = tmp_path / "root", tmp_path / "gone"

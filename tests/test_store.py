@@ -715,6 +715,16 @@ class TestOpening:
         assert raised.value.hint
         assert raised.value.subject
 
+    def test_a_link_in_the_place_of_the_lock_makes_no_file(self, root: Path) -> None:
+        """Where it leads nothing is made, and the hint says what is wrong."""
+        lock = root / layout.WRITER_LOCK
+        lock.parent.mkdir(parents=True)
+        lock.symlink_to(root / "elsewhere")
+        with pytest.raises(BoundaryError) as raised:
+            opened(root)
+        assert "link" in raised.value.hint
+        assert not (root / "elsewhere").exists()
+
 
 class TestAnotherStateInItsPlace:
     """A backup is put back, ROOT moves, or a person moves the state away, while a process has it open."""

@@ -34,7 +34,7 @@ _HINTS: Final[dict[int, tuple[str, bool]]] = {
     errno.ENOTDIR: ("A part of the path is a file where a folder must be: move it away", False),
     errno.EISDIR: ("A folder stands where a file must be: move it away", False),
     errno.ENOTEMPTY: ("A folder stands where a file must be: move it away", False),
-    errno.ELOOP: ("Its links lead in a circle: mend them", False),
+    errno.ELOOP: ("A link stands where the file itself must be, or links lead in a circle: move it away", False),
     errno.ENAMETOOLONG: ("Use a shorter name or a ROOT that lies less deep", False),
     errno.EMFILE: ("This process has too many files open: raise its limit (LimitNOFILE, ulimit -n)", True),
     errno.ENFILE: ("This machine has too many files open: raise fs.file-max or stop what leaks them", True),

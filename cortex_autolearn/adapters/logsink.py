@@ -209,7 +209,11 @@ class Sink:
 
 
 class FileOutput:
-    """A file that others may rename, remove or cut to nothing at any time."""
+    """A file that others may rename, remove or cut to nothing at any time.
+
+    A link in its place is not followed: whoever may write to its folder could have lines, with words of theirs in them,
+    appended to any file of ours. A link to the folder is.
+    """
 
     name = "file"
 
@@ -227,7 +231,7 @@ class FileOutput:
             # Its own folder comes back. Those above it were there: ROOT moved, or its disk is gone, and what is made in
             # its place would pass for it.
             self._path.parent.mkdir(parents=not self._was_open, exist_ok=True)
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
             self._opened = os.open(self._path, flags, 0o644)
             self._was_open = True
             self._end_torn_line()
@@ -245,7 +249,7 @@ class FileOutput:
 
     def _is_current(self) -> bool:
         try:
-            return os.path.samestat(os.stat(self._path), os.fstat(self._opened))
+            return os.path.samestat(os.lstat(self._path), os.fstat(self._opened))
         except FileNotFoundError:
             return False
 

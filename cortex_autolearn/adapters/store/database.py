@@ -131,7 +131,8 @@ class Store:
         with files.wrap("create the folder of", self._path):
             files.make_folder(self._path.parent)
         with files.wrap("open", tree.path(layout.WRITER_LOCK)):
-            self._flock = os.open(tree.path(layout.WRITER_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._flock = os.open(tree.path(layout.WRITER_LOCK), flags, 0o644)
         connection: sqlite3.Connection | None = None
         try:
             with self._exclusive(), database_errors(self._path):
