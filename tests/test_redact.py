@@ -200,6 +200,16 @@ MASKED = [
     ("password: “«hunter2»”", "assignment"),
     ("Passwort... PASSWORT: «geheim12»", "assignment"),
     ("[REDACTED: by ops, password=«hunter2»", "assignment"),
+    # What ends in an equals sign is no type that something is assigned to.
+    ("kind: Secret\ndata:\n  password: «aHVudGVyMiE=»\n", "assignment"),
+    (r'{"manifest": "data:\n  api-key: «YWJjMTIzNDU=»\n  user: Ym9i\n"}', "assignment"),
+    ('{"secret.yaml": "token: «YWJjMTIzNA==»"}', "assignment"),
+    (r"{\"secret.yaml\": \"token: «YWJjMTIzNA==»\"}", "assignment"),
+    ('let token: String="«abc123»";', "assignment"),
+    (r"{\"code\": \"token: str=\\\"«abc123»\\\"\"}", "assignment"),
+    ("Authorization: Basic «Ym9iOmh1bnRlcjI=»", "authorization"),
+    ("curl -H 'Authorization: Basic «Ym9iOmh1bnRlcjI=»' x", "authorization"),
+    ('{"args": ["-H", "Authorization: Basic «Ym9iOmh1bnRlcjI=»"]}', "authorization"),
     # Names and values in bold type, and beside each other.
     ("**Password:** `«hunter2»`", "assignment"),
     ("- **Password:** «letmein»\n", "assignment"),

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 from cortex_autolearn.redact import addresses, assigned, beside, blocks, tokens
 from cortex_autolearn.redact.spans import PLACEHOLDER, PLACEHOLDERS, Span, joined
 
-VERSION: Final = "2"  # changes when what is masked changes
+VERSION: Final = "3"  # changes when what is masked changes
 
 _EMAIL: Final = "email"
 _UNSTABLE: Final = "unstable"

@@ -31,6 +31,10 @@ _KEYS: Final = tuple(
 _RULE_SIGNS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")  # what the names of rules are made of
 _UNMISTAKABLE: Final = ("secret", "token", "password", "passwd", "passphrase", "authorization", "credential")
 
+# An equals sign with something behind it: the end of base64 is none.
+_CLOSED: Final = r"[\s,;:&)}\]<]|\\{1,64}[nrt]|\Z"
+_ASSIGNS: Final = rf"(?:(?<=[ \t])(?==)|(?==(?!=?(?:{_CLOSED}|\\{{0,64}}[\"'`](?:{_CLOSED}|\\)))))"
+
 
 class _Shapes(NamedTuple):
     word: re.Pattern[str]
@@ -71,7 +75,7 @@ def _compiled() -> _Shapes:
             r"(?P<key>\\{0,64}[\"'`]|&quot;|&\#3[49];|\\{1,64}u002[27])?\]?"
             r"(?:(?:\*{1,3}|__)(?=[ \t]{0,2}:))?"  # the end of bold type, or behind the colon: **Password:** …
             r"(?:"
-            r"(?:[ \t]{0,2}:[ \t]{0,2}[A-Za-z][\w.\[\]| ]{0,40}(?==))?"  # an annotation: token: str = …
+            rf"(?:[ \t]{{0,2}}:[ \t]{{0,2}}[A-Za-z][\w.\[\]| ]{{0,40}}{_ASSIGNS})?"  # an annotation: token: str = …
             r"[ \t]{0,32}(?P<sign>=>|={1,3}|!==?|:=|->|:|%3[dDaA])"
             r"|[ \t]{1,4}(?P<verb>is|was|are)(?:[ \t]{1,4}set[ \t]{1,4}to)?(?=[ \t:])[: \t]"
             r"|(?P<flag>)(?=[ \t]{1,4}[^\s=:-])"
