@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -275,6 +276,37 @@ def test_only_the_secret_goes(marked: str, rule: str) -> None:
     )
 
 
+COLOURED = [
+    "\x1b[36mpassword\x1b[0m=\x1b[33m«hunter2»\x1b[0m next",
+    '\x1b[34;1m"password"\x1b[0m\x1b[1;39m: \x1b[0m\x1b[0;32m"«hunter2»"\x1b[0m',
+    r"\u001b[36mpassword\u001b[0m=\u001b[33m«hunter2»\u001b[0m next",
+    r"\\x1b[1mAPI_KEY\\x1b[0m: «abc123DEF»",
+    r"\e[1mtoken\e[0m: \033[32m«abc123DEF»\033[0m",
+    "the \x1b[1mAuthorization:\x1b(B\x1b[m Bearer «abc123def456»\x1b[K\n",
+    "use «ghp_" + drawn(18) + "\x1b[m\x1b[K" + drawn(18) + "» here",
+    "pass\u200bword: «hunter2»",
+    "API_KEY\ufeff=«abc123»",
+    "use «npm_" + drawn(20) + "\u00ad" + drawn(20) + "» here",
+    "\u202epassword\u202c = «hunter2»",
+]
+
+
+@pytest.mark.parametrize("marked", COLOURED)
+def test_what_is_not_seen_hides_no_secret(marked: str) -> None:
+    """Colours of a terminal and signs without a width, wherever they stand, keep nothing from being masked."""
+    before, _, rest = marked.partition("«")
+    secret, _, after = rest.partition("»")
+    masked = redact(before + secret + after)
+    assert re.fullmatch(rf"{re.escape(before)}\[REDACTED:[a-z-]+\]{re.escape(after)}", masked.text)
+    assert redact(masked.text) == (masked.text, {})
+
+
+def test_colours_alone_change_nothing() -> None:
+    """What is not seen stays where it is when nothing is masked."""
+    text = "\x1b[32mpassed\x1b[0m 12 tokens\u200b, \\u001b[1mtoken\\u001b[0m: it is made once a day \x1b[ \\x1b["
+    assert redact(text) == (text, {})
+
+
 STAYS = [
     # Stand-ins.
     '"token": "<your key>", "token": null, "token": "***", "token": "${VAR}", "token": ""',
@@ -480,6 +512,9 @@ pieces = st.one_of(
             "SG.",
             "123456789:",
             "a" * 40,
+            "\x1b[1m",
+            "\\u001b[0m",
+            "\u200b",
         ]
     ),
 )
@@ -564,8 +599,6 @@ def test_small_letters_stand_where_the_large_ones_stood() -> None:
 @given(st.text(alphabet="aZ0_- é\n\ud800", max_size=200))
 def test_stretches_are_what_a_pattern_finds(text: str) -> None:
     """The fast way to find runs of at least 20 characters finds what the plain way does."""
-    import re  # noqa: PLC0415
-
     members = table("aZ0_-")
     assert list(stretches(text, members)) == [found.span() for found in re.finditer(r"[aZ0_-]{20,}", text)]
 
@@ -651,6 +684,7 @@ SEEDS = [
     "password" + "\\" * 64, "secret aB3dE6gH9jK2mN5pQ8rS\n", "aws ", "aws " + "aB1/" * 10 + " ", "[REDACTED:", "[REDACTED:github]",
     "password=" + "a" * 300 + "(", "**token**:", "token**", 'name:"token",value:', 'name:"token",' + " " * 40, "name:token" + "\\n" * 40,
     "token" + "\\" * 64 + "n", '"--token","', "identified by '", "identified with a ", "getenv(\"token\",", "ENV token a", "token:" + "\t" * 32, "passwordpassword=a1", "&quot;token&quot;:&quot;",
+    "\x1b[1m", "\x1b[1", "\\u001b[0m", "\\" * 64 + "x1b[", "\u200b", "token\x1b[0m=\x1b[1ma1b2c3 ",
 ]  # fmt: skip
 # The promise is for 5 MB; a tenth tells linear from quadratic as well.
 SIZE = 5_000_000 if os.environ.get("AUTOLEARN_SLOW_TESTS") == "1" else 400_000

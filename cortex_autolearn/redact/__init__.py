@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 
 from cortex_autolearn.redact import addresses, assigned, beside, blocks, tokens
 from cortex_autolearn.redact.spans import PLACEHOLDER, PLACEHOLDERS, Span, joined
+from cortex_autolearn.redact.unseen import seen
 
 VERSION: Final = "3"  # changes when what is masked changes
 
@@ -68,6 +69,13 @@ def redact(text: str) -> Redacted:
 
 
 def _found(text: str) -> list[Span]:
+    found = _in_plain(text)
+    if (shown := seen(text)) is not None:
+        found += map(shown.back, _in_plain(shown.text))
+    return found
+
+
+def _in_plain(text: str) -> list[Span]:
     # One character grows when it is made small, a Turkish İ; with another in its place, all places stay the same.
     low = text.replace("\u0130", "I").lower()
     return [
