@@ -1,4 +1,4 @@
-"""Passwords in addresses, and addresses of people: URLs with credentials, authorization headers, curl's -u, e-mail.
+"""Passwords in addresses, and addresses of people: URLs, authorization headers, curl's -u and others' -p, e-mail.
 
 Of a URL the scheme, the user and the host stay; of a header its scheme; of an e-mail address nothing. An address of
 the form user@host that is no e-mail address stays: a remote for scp or git (`git@host:path/to`), the user of a URL
@@ -11,7 +11,7 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from cortex_autolearn.redact.spans import Span
-from cortex_autolearn.redact.values import is_masked, is_random
+from cortex_autolearn.redact.values import is_masked, is_random, is_stand_in
 
 RULES: Final = ("url-password", "authorization")  # and "email", which comes last of all
 
@@ -27,6 +27,7 @@ class _Shapes(NamedTuple):
     user: re.Pattern[str]
     scheme: re.Pattern[str]
     curl: re.Pattern[str]
+    given: re.Pattern[str]
     email: re.Pattern[str]
     local: re.Pattern[str]
     remote: re.Pattern[str]
@@ -39,7 +40,14 @@ def _compiled() -> _Shapes:
         re.compile(_SCHEME + r"(?P<user>[^\s:/\[\]\"'<>`\\]{0,128}):(?P<secret>[^\s/\"'<>`\\]{1,256})@(?=[\w\[$%{*-])"),
         re.compile(_SCHEME + r"(?P<secret>[A-Za-z0-9_-]{20,200})@(?=[\w\[])"),
         re.compile(r"b(?:earer|asic)(?:[ \t]|%20|\+){1,4}(?P<secret>[a-z0-9._~+/-]{16,}+={0,3})"),
-        re.compile(r"[ \t](?:-u|--user|--proxy-user)[ \t=]{0,4}[\"']?[^\s:\"']{1,128}:(?P<secret>[^\s\"'\\]{1,256})"),
+        re.compile(
+            r"[ \t](?:-[A-Za-z]{0,4}u|--user|--proxy-user)[ \t=]{0,4}[\"']?[^\s:\"']{1,128}"
+            r":(?P<secret>[^\s\"'\\]{1,256})"
+        ),
+        re.compile(
+            r"(?:sshpass[ \t]{1,4}-p[ \t]{0,4}|\blogin\b[^\n;&|]{0,120}?[ \t]-p[ \t=]{1,4}"
+            r"|mysql(?:dump|admin)?[ \t](?:[^\n;&|]{0,120}?[ \t])?-p)(?:\\{0,64}[\"'])?(?P<secret>[^\s\"'\\]{4,256})"
+        ),
         re.compile(r"@(?<=[\w.+%~-]@)(?P<domain>(?:\w(?:[\w-]{0,62})\.){1,8}[^\W\d_]{2,24})(?![A-Za-z0-9])"),
         re.compile(r"[\w.+%~-]{1,64}(?:'[ODod](?!\w))?"),
         re.compile(r":[\w.~-]{0,64}/"),
@@ -61,7 +69,7 @@ def spans(text: str, low: str) -> Iterator[Span]:
 
 
 def _in_headers(text: str, low: str, shapes: _Shapes) -> Iterator[Span]:
-    """What follows Bearer or Basic, whatever stands before, and curl's -u; `assigned` knows the header by its name."""
+    """What follows Bearer or Basic, curl's -u and others' -p; `assigned` knows the header by its name."""
     if "bearer" in low or "basic" in low:
         for found in shapes.scheme.finditer(low):
             start, end = found.span("secret")
@@ -72,6 +80,10 @@ def _in_headers(text: str, low: str, shapes: _Shapes) -> Iterator[Span]:
             near = max(0, found.start() - _NEAR_CURL)
             line = max(near, text.rfind("\n", near, found.start()))
             if low.find("curl", line, found.start()) >= 0 and not is_masked(found["secret"]):
+                yield Span(*found.span("secret"), "authorization")
+    if " -p" in text:
+        for found in shapes.given.finditer(text):
+            if not is_stand_in(found["secret"]) and not found["secret"].startswith(("-", "$")):
                 yield Span(*found.span("secret"), "authorization")
 
 

@@ -31,6 +31,7 @@ _KEYS: Final = tuple(
 _RULE_SIGNS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")  # what the names of rules are made of
 _UNMISTAKABLE: Final = ("secret", "token", "password", "passwd", "passphrase", "authorization", "credential")
 
+_BLANK: Final = r"[ \t\u00a0\u3000]"
 # An equals sign with something behind it: the end of base64 is none.
 _CLOSED: Final = r"[\s,;:&)}\]<]|\\{1,64}[nrt]|\Z"
 _ASSIGNS: Final = rf"(?:(?<=[ \t])(?==)|(?==(?!=?(?:{_CLOSED}|\\{{0,64}}[\"'`](?:{_CLOSED}|\\)))))"
@@ -59,6 +60,8 @@ class _Shapes(NamedTuple):
     # Statements of SQL: WITH PASSWORD '…', IDENTIFIED BY '…'.
     statement: re.Pattern[str]
     identified: re.Pattern[str]
+    # What .netrc says: login bob password …
+    login: re.Pattern[str]
 
 
 @cache
@@ -75,14 +78,17 @@ def _compiled() -> _Shapes:
             r"(?P<key>\\{0,64}[\"'`]|&quot;|&\#3[49];|\\{1,64}u002[27])?\]?"
             r"(?:(?:\*{1,3}|__)(?=[ \t]{0,2}:))?"  # the end of bold type, or behind the colon: **Password:** …
             r"(?:"
-            rf"(?:[ \t]{{0,2}}:[ \t]{{0,2}}[A-Za-z][\w.\[\]| ]{{0,40}}{_ASSIGNS})?"  # an annotation: token: str = …
-            r"[ \t]{0,32}(?P<sign>=>|={1,3}|!==?|:=|->|:|%3[dDaA])"
+            # An annotation: token: str = …
+            rf"(?:[ \t]{{0,2}}:[ \t]{{0,2}}(?:&(?:'static )?)?[A-Za-z][\w.\[\]<>| ]{{0,40}}{_ASSIGNS})?"
+            rf"{_BLANK}{{0,32}}(?P<sign>=>|={{1,3}}|!==?|:=|->|:|%3[dDaA]|[\uff1a\uff1d])"
             r"|[ \t]{1,4}(?P<verb>is|was|are)(?:[ \t]{1,4}set[ \t]{1,4}to)?(?=[ \t:])[: \t]"
             r"|(?P<flag>)(?=[ \t]{1,4}[^\s=:-])"
             r"|(?P<call>\((?=[\"']))"
             r"|(?P<open>>)"
             r"|(?P<second>,(?=[ \t\r\n]{0,40}\\{0,64}[\"']))"
-            r")(?:\*\*(?=[ \t\"'`]))?(?:(?<=,)[ \t\r\n]{0,40}|[ \t]{0,32})"
+            rf")(?:\*\*(?=[ \t\"'`]))?(?:(?<=,)[ \t\r\n]{{0,40}}|{_BLANK}{{0,32}})"
+            # In YAML a type, an anchor, or the sign of a block may stand before the value.
+            r"(?:(?<=: )(?:!!(?:str|binary)[ \t]|&[\w-]{1,40}[ \t]|[|>][+-]?[ \t]{0,8}(?:\r?\n|\\{1,64}n)[ \t]{1,40}))?"
             r"(?P<list>\[\s{0,40})?"
             rf"(?:(?:[bBfFrRuU@$]{{1,2}}(?=[\"']))?(?P<quote>{QUOTE}))?"
         ),
@@ -92,7 +98,9 @@ def _compiled() -> _Shapes:
         whole=re.compile(r"(?:[^\s\"'`\\]|\\(?![\\nrtu\"'`])){1,256}+"),
         item=re.compile(rf"\s{{0,40}},\s{{0,40}}(?P<quote>{QUOTE})"),
         element=re.compile(r"(?P<value>[^<>\n]{1,1024})</"),
-        scheme=re.compile(r"(?:bearer|basic|token|apikey|api-key|key|negotiate|ntlm)(?:[ \t]|%20){1,4}", re.IGNORECASE),
+        scheme=re.compile(
+            r"(?:bearer|basic|token|apikey|api-key|key|negotiate|ntlm|ssws)(?:[ \t]|%20){1,4}", re.IGNORECASE
+        ),
         tag=re.compile(r"<[\w:.-]{0,39}\Z"),
         option=re.compile(r"(?<![\w-])--?[\w-]{0,36}\Z"),
         query=re.compile(r"[?&][\w.-]{0,58}\Z"),
@@ -108,10 +116,16 @@ def _compiled() -> _Shapes:
         fetched=re.compile(
             r"(?:getenv|environ\.get|fetch|setenv|putenv|define)\(\s{0,4}\\{0,64}[\"'][\w.-]{0,36}\Z", re.IGNORECASE
         ),
-        environment=re.compile(r"(?:\A|\n|\\n|&&)[ \t]{0,8}(?:(?:RUN )?(?:ENV|ARG)|setx|set -g?x)[ \t]{1,4}\w{0,36}\Z"),
-        statement=re.compile(r"\b(?:with|encrypted)[ \t]{1,4}\Z", re.IGNORECASE),
+        environment=re.compile(
+            r"(?:\A|\n|\\n|&&)[ \t]{0,8}(?:(?:RUN )?(?:ENV|ARG)|setx|set -g?x|\#define)[ \t]{1,4}\w{0,36}\Z"
+        ),
+        statement=re.compile(r"\b(?:with|encrypted|(?:user|role)[ \t]{1,4}\S{1,40})[ \t]{1,4}\Z", re.IGNORECASE),
         identified=re.compile(
             rf"identified[ \t]{{1,4}}(?:with[ \t]{{1,4}}\S{{1,40}}[ \t]{{1,4}})?by[ \t]{{1,4}}(?P<quote>{QUOTE})"
+        ),
+        login=re.compile(
+            r"(?:machine[ \t]{1,4}\S{1,40}[ \t]{1,4}login[ \t]{1,4}\S{1,40}[ \t]{1,4}"
+            r"|login[ \t]{1,4}\S{1,40}[ \t]{0,4}(?:\r?\n|\\n)[ \t]{0,8})\Z"
         ),
     )
 
@@ -236,7 +250,8 @@ def _is_argument(site: _Site) -> bool:
         return sign["key"] is not None and site.follows(shapes.fetched)
     # With token `NAME`, with credentials 'include': only a password is part of a statement, and never so quoted.
     is_text = site.password and sign["quote"] is not None and sign["quote"][-1] != "`"
-    return site.follows(shapes.environment) or (is_text and site.follows(shapes.statement))
+    is_netrc = site.password and sign["quote"] is None and site.follows(shapes.login)
+    return is_netrc or site.follows(shapes.environment) or (is_text and site.follows(shapes.statement))
 
 
 def _element(site: _Site) -> Iterator[tuple[int, int]]:
@@ -309,7 +324,8 @@ def _unquoted(site: _Site) -> Iterator[tuple[int, int]]:
         if not algorithm and (sign["verb"] is None or site.password):
             yield site.trimmed(start, site.whole_end(shape, rest))
         return
-    word = value.isalpha() or (tight and site.password and len(value) < _SHORTEST and "/" not in value)
+    spoken = shell and site.password and value.replace("-", "").isalpha()  # correct-horse-battery-staple
+    word = spoken or value.isalpha() or (tight and site.password and len(value) < _SHORTEST and "/" not in value)
     if word and not is_stand_in(value) and _is_alone(site, value, rest, tight=tight, shell=shell):
         yield start, end
 
