@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import unicodedata
+import urllib.parse
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from cortex_autolearn.redact import RULES, VERSION, Redacted, redact
 from cortex_autolearn.redact.spans import PLACEHOLDERS, Span, joined, stretches, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
@@ -123,6 +124,20 @@ TOKENS = [
     ("developer-service", "dp.st.prod." + drawn(43)),
     ("developer-service", "dp.scim." + drawn(43)),
     ("developer-service", "dt0c01." + drawn(24, LARGE) + "." + drawn(64, LARGE)),
+    ("stripe", "sk_org_live_" + drawn(90)),
+    ("developer-service", "cfut_" + drawn(40) + drawn(8, HEX)),
+    ("developer-service", "cfat_" + drawn(40) + drawn(8, HEX)),
+    ("developer-service", "cfk_" + drawn(40) + drawn(8, HEX)),
+    ("developer-service", "KGAT_" + drawn(32, HEX)),
+    ("developer-service", "crsr_" + drawn(64, HEX)),
+    ("developer-service", "SWMTKN-1-" + drawn(50, SMALL) + "-" + drawn(25, SMALL)),
+    ("developer-service", "mdb_sa_sk_" + drawn(40)),
+    ("developer-service", "CLOJARS_" + drawn(60, HEX)),
+    ("developer-service", "napi_" + drawn(60, SMALL)),
+    ("developer-service", "sha256~" + drawn(43)),
+    ("developer-service", "snyk_uat." + drawn(8) + "." + drawn(30) + "." + drawn(27)),
+    ("developer-service", "access_token$production$" + drawn(16, SMALL) + "$" + drawn(32, HEX)),
+    ("azure", drawn(76) + "AZDO" + drawn(4)),
     ("google", "AQ.Ab8RN6" + drawn(44)),
     ("google", "1//0e" + drawn(60)),
     ("google", r"1\/\/0e" + drawn(60)),
@@ -423,6 +438,22 @@ STAYS = [
     + " AQ."
     + drawn(30),
     "1//0 half, 21//0" + drawn(50) + " http://h/1//0" + drawn(20) + " 1//1" + drawn(50),
+    "cfut_"
+    + drawn(40)
+    + " cfut_settings_of_all_zones_and_accounts_that_are_there KGAT_"
+    + drawn(64, HEX)
+    + " crsr_"
+    + drawn(40, HEX),
+    "SWMTKN-1-is-how-they-begin mdb_sa_sk_ sha256~"
+    + drawn(20)
+    + " image@sha256:"
+    + drawn(64, HEX)
+    + " CLOJARS_"
+    + drawn(64, HEX),
+    "napi_get_value_string_utf8_and_create_external_arraybuffer_of_it napi_"
+    + "a" * 64
+    + " snyk_uat.x access_token$production$x",
+    drawn(120) + "AZDO" + drawn(90) + " sk_org_live_chart_of_all_teams",
     "dt0c01. is a prefix, dp.st.prod.config and dp.st."
     + "words." * 5
     + " dp.scim.users JQQJ99"
@@ -491,6 +522,14 @@ def test_a_private_key_goes_with_its_frame(kind: str, line_break: str, cut: str)
     text = line_break.join(lines)
     around = ("", "") if cut == "head" else ("see: ", "")
     assert redact(around[0] + text + around[1]) == (around[0] + "[REDACTED:private-key]", {"private-key": 1})
+
+
+@pytest.mark.parametrize("quote", [urllib.parse.quote, urllib.parse.quote_plus])
+def test_a_private_key_in_a_form_goes(quote: Callable[[str], str]) -> None:
+    """As URLs and forms have it, a key goes with its frame, and the other fields stay."""
+    assert redact(f"key={quote(PEM)}&name=bob").text == "key=[REDACTED:private-key]&name=bob"
+    prose = quote("-----BEGIN PRIVATE KEY----- is how it begins")
+    assert redact(prose).text == prose
 
 
 def test_a_putty_key_goes() -> None:
@@ -718,6 +757,7 @@ SEEDS = [
     "password=" + "a" * 300 + "(", "**token**:", "token**", 'name:"token",value:', 'name:"token",' + " " * 40, "name:token" + "\\n" * 40,
     "token" + "\\" * 64 + "n", '"--token","', "identified by '", "identified with a ", "getenv(\"token\",", "ENV token a", "token:" + "\t" * 32, "passwordpassword=a1", "&quot;token&quot;:&quot;",
     "login ", "login -p ", "mysql -p", "mysql ", "token: |\n", "password: & ", "token: &'static a", "login a password ", "user a\n", "sshpass -p ",
+    "AZDO", "A" * 76 + "AZDO", "sha256~", "snyk_uat.aaaaaaaa.", "access_token$production$", "%0A", "-----BEGIN+PRIVATE+KEY-----%0A",
     "\x1b[1m", "\x1b[1", "\\u001b[0m", "\\" * 64 + "x1b[", "\u200b", "token\x1b[0m=\x1b[1ma1b2c3 ",
 ]  # fmt: skip
 # The promise is for 5 MB; a tenth tells linear from quadratic as well.

@@ -17,6 +17,7 @@ RULES: Final = (RULE,)
 _FARTHEST: Final = 1 << 16  # characters between the two lines of a frame, at most
 _WHOLE_LINE: Final = 40  # what is no last line has at least as many characters
 
+_GAP: Final = r"(?: |%20|\+)"  # as text, URLs and forms have it; of the last two only whole frames are told
 _BREAK: Final = r"[ \t]{0,40}+(?:[\r\n]|\\{1,64}[nr])(?:\s|\\{1,64}+[nrt]){0,40}+"
 _HEADER: Final = r"[A-Z][A-Za-z-]{2,30}: [^\n\r\\]{0,200}+"
 # A last line, or one that was cut, has nothing behind it.
@@ -37,7 +38,10 @@ class _Shapes(NamedTuple):
 @cache
 def _compiled() -> _Shapes:
     return _Shapes(
-        re.compile(r"-{4,5} ?(BEGIN|END) (?:[A-Z0-9]{1,12} ){0,4}PRIVATE KEY(?: BLOCK)?(?: ?-{1,5})?+"),
+        re.compile(
+            rf"-{{4,5}} ?(BEGIN|END){_GAP}(?:[A-Z0-9]{{1,12}}{_GAP}){{0,4}}PRIVATE{_GAP}KEY(?:{_GAP}BLOCK)?"
+            r"(?: ?-{1,5})?+"
+        ),
         re.compile(r"PuTTY-User-Key-File-[0-9]{1,2}: [^\n\r\\]{0,200}+"),
         re.compile(rf"(?:{_BREAK}(?:{_HEADER}|[A-Za-z0-9+/]{{20,}}+={{0,3}}+|{_SHORT})|{_LOOSE})*+"),
         re.compile(r"[A-Za-z0-9+/]{16}"),
@@ -49,7 +53,7 @@ def _compiled() -> _Shapes:
 def spans(text: str) -> Iterator[Span]:
     """Every private key in the text, with its frame as far as it is there."""
     shapes = _compiled()
-    if "PRIVATE KEY" in text:
+    if "PRIVATE" in text:
         yield from _framed(text, shapes)
     if "PuTTY-User-Key" in text:
         for header in shapes.putty.finditer(text):

@@ -22,7 +22,7 @@ _ANYWHERE: Final = (
         "gitlab",
         r"gl(?:pat|dt|ft|soat|rt|rtr|cbt|imt|ptt|agent|oas|ffct|wt)-[A-Za-z0-9_-]{20,}|GR1348941[A-Za-z0-9_-]{20,}",
     ),
-    ("stripe", r"[rs]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9]{24,}"),
+    ("stripe", r"[rs]k_(?:org_)?(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9]{24,}"),
     ("npm", r"npm_[A-Za-z0-9]{30,}"),
     ("pypi", r"pypi-AgE[A-Za-z0-9_-]{50,}"),
     ("slack", r"xox[a-z]-[A-Za-z0-9-]{10,}|xapp-[0-9]-[A-Za-z0-9-]{16,}"),
@@ -78,7 +78,9 @@ _AT_EDGE: Final = (
             r"|pscale_(?:tkn|pw|oauth)_[A-Za-z0-9_-]{32,}|sbp_[0-9a-f]{40}|sb_secret_[A-Za-z0-9_-]{20,}"
             r"|dckr_(?:pat|oat)_[A-Za-z0-9_-]{20,}|rubygems_[0-9a-f]{48}|CCIPAT_[A-Za-z0-9_]{30,}|HRKU-[A-Za-z0-9_-]{36,}"
             r"|nfp_[A-Za-z0-9]{36,}|tskey-[a-z]{3,8}-[A-Za-z0-9-]{16,}|fm2_[A-Za-z0-9]{20,}|oy2[a-z0-9]{43}"
-            r"|ph[cx]_[A-Za-z0-9]{40,}"
+            r"|ph[cx]_[A-Za-z0-9]{40,}|cf[aku]t?_[A-Za-z0-9]{40}[0-9a-f]{8}\Z|KGAT_[0-9a-f]{32}\Z|crsr_[0-9a-f]{64}\Z"
+            r"|SWMTKN-1-[a-z0-9]{50}-[a-z0-9]{25}\Z|mdb_sa_sk_[A-Za-z0-9_-]{36,}|CLOJARS_[0-9a-f]{60}\Z"
+            r"|napi_(?=[a-z]{0,59}[0-9])[a-z0-9]{60,}\Z"
         ),
     ),
     (
@@ -136,6 +138,9 @@ _HOOKS: Final = (
         "ignature=",
         r"(?:[?&;]|%26|\\u0026)(?:X-Amz-|X-Goog-)?[Ss]ignature=(?P<secret>[A-Za-z0-9%+/_-]{16,}={0,2})",
     ),
+    ("developer-service", "sha256~", r"sha256~[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])"),  # OpenShift's
+    ("developer-service", "snyk_", r"snyk_[us]at\.[A-Za-z0-9]{8}\.[A-Za-z0-9_-]{4,256}\.[A-Za-z0-9_-]{6,}"),
+    ("developer-service", "access_token$", r"access_token\$(?:production|sandbox)\$[a-z0-9]{16}\$[0-9a-f]{32}"),
     ("signed-url", "sig=", r"(?:[?&;]|%26|\\u0026)sig=(?P<secret>[A-Za-z0-9%+/_-]{16,}={0,2})"),
 )
 
@@ -167,6 +172,8 @@ _ESCAPE: Final = re.compile(r"(?<=\\)(?:u00[0-9a-fA-F]{2}|[nrtbf])|(?<=%)[0-9a-f
 _LONG_PART: Final = 40
 _AZURE: Final = "JQQJ99"  # stands in the middle of its newer keys
 _AROUND_AZURE: Final = 20
+_AZURE_DEVOPS: Final = "AZDO"  # stands behind the 75th or 76th character of its 84
+_DEVOPS_CHARS: Final = 84
 
 
 class _Shapes(NamedTuple):
@@ -213,6 +220,8 @@ def _in_stretch(text: str, shapes: _Shapes, start: int, end: int, done: int) -> 
             yield Span(*found.span(), _DOTTED[(found.lastindex or 1) - 1][0])
     if text.find(_AZURE, start + _AROUND_AZURE, end - _AROUND_AZURE) >= 0:
         yield Span(_after(_ESCAPE, text, start), end, "azure")
+    if text.find(_AZURE_DEVOPS, end - 9, end - 4) >= 0 and end - _after(_ESCAPE, text, start) == _DEVOPS_CHARS:
+        yield Span(end - _DEVOPS_CHARS, end, "azure")
     mark = text[start - 1 : start]
     if mark in _AFTER:
         yield from _AFTER[mark](text, start, end)
