@@ -279,6 +279,16 @@ MASKED = [
     ('{"Authorization": "Bearer «abc123def456»"}', "authorization"),
     ("sent Bearer «a1b2c3d4e5f6g7h8i9» twice", "authorization"),
     ("curl -u bob:«hunter2» https://host", "authorization"),
+    # Cookies.
+    ("Cookie: theme=dark; PHPSESSID=«" + drawn(26, SMALL) + "»; lang=en", "cookie"),
+    (
+        "Set-Cookie: connect.sid=«s%3A" + drawn(32) + "." + drawn(43) + "»; Path=/; HttpOnly; Expires=Wed, 21 Oct 2026",
+        "cookie",
+    ),
+    ('{"cookie": "session=«' + drawn(60) + '»; a=b", "n": 1}', "cookie"),
+    (r"{\"headers\": {\"Cookie\": \"sid=«" + drawn(32, HEX) + r"»\"}}", "cookie"),
+    ("curl -H 'Cookie: _app_session=«" + drawn(40) + "==»' https://host", "cookie"),
+    ('curl --cookie "sid=«' + drawn(32, HEX) + '»" https://host', "cookie"),
     # URLs.
     ("https://bob:«s3cret»@host.example/path?q=1", "url-password"),
     ("https://user:«pass»@host/", "url-password"),
@@ -368,6 +378,9 @@ STAYS = [
     "docker login -u bob -p $PASS && docker run -p 8080:80 x; mysql -u root -p shop; mysql --port 3306 -P3307; mkdir -p a1b2c3",
     'mysql -p${PASS} x; sshpass -p "$PASS" ssh x; curl -sSLo out.tar https://h:80/x; the login page -p is short for --port',
     "DB_PASSWORD=<your-password> PASSWORD=your-password-here",
+    "Cookie: theme=dark; lang=en-GB. Set-Cookie: id=x; Path=/srv/app1/static/files; Domain=app1.internal.example.com; Max-Age=3600",
+    "the cookie = response.cookies.get(name1); cookie: 'httpOnly' and secure; cookies=cookiejar_of_session1; cookie banner=v2",
+    "Cookie: session=<your-session-cookie>; sid=${SESSION_COOKIE_OF_THE_USER} Cookie: sid=********************",
     # Numbers and names that only contain such a word.
     '"max_tokens": 4096, "token_allocation": 50000, "total_tokens": 12, tokens: 1234, "token_type": "bearer"',
     '"primary_key": "id12345", "cache_key": "abc12345", "keyboard": "us-101", "author": "bob12345", bypass=1234567',
@@ -758,6 +771,7 @@ SEEDS = [
     "token" + "\\" * 64 + "n", '"--token","', "identified by '", "identified with a ", "getenv(\"token\",", "ENV token a", "token:" + "\t" * 32, "passwordpassword=a1", "&quot;token&quot;:&quot;",
     "login ", "login -p ", "mysql -p", "mysql ", "token: |\n", "password: & ", "token: &'static a", "login a password ", "user a\n", "sshpass -p ",
     "AZDO", "A" * 76 + "AZDO", "sha256~", "snyk_uat.aaaaaaaa.", "access_token$production$", "%0A", "-----BEGIN+PRIVATE+KEY-----%0A",
+    "cookie:", "cookie: a=b; ", "cookie: a=" + "a1" * 20 + "; ", "cookie " + "a" * 80,
     "\x1b[1m", "\x1b[1", "\\u001b[0m", "\\" * 64 + "x1b[", "\u200b", "token\x1b[0m=\x1b[1ma1b2c3 ",
 ]  # fmt: skip
 # The promise is for 5 MB; a tenth tells linear from quadratic as well.

@@ -5,7 +5,7 @@ length: a secret that was cut in two may have lost what it is known by. Structur
 host of a URL), so JSON stays JSON, also where JSON is a string within JSON. What stays as it is: digests, commits,
 UUIDs, dates, paths, task ids, pictures in base64, code, prose about secrets, stand-ins such as "<your key>", null and
 ${TOKEN}. Not looked for: numbers of credit cards (they look like ids and times), names and numbers of people, hashes
-of passwords, cookies.
+of passwords.
 
 All rules are our own. Of the libraries, detect-secrets 1.5.0 comes nearest: the module of any of its plugins imports
 requests, which costs 110 ms, 20 MB and 297 modules (sockets, TLS and subprocess among them) in a daemon that idles at

@@ -1,4 +1,4 @@
-"""Passwords in addresses, and addresses of people: URLs, authorization headers, curl's -u and others' -p, e-mail.
+"""Passwords in addresses, and addresses of people: URLs, headers, cookies, curl's -u and others' -p, e-mail.
 
 Of a URL the scheme, the user and the host stay; of a header its scheme; of an e-mail address nothing. An address of
 the form user@host that is no e-mail address stays: a remote for scp or git (`git@host:path/to`), the user of a URL
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from cortex_autolearn.redact.spans import Span
 from cortex_autolearn.redact.values import is_masked, is_random, is_stand_in
 
-RULES: Final = ("url-password", "authorization")  # and "email", which comes last of all
+RULES: Final = ("url-password", "authorization", "cookie")  # and "email", which comes last of all
 
 _SCHEME: Final = r":(?:\\{0,64}/){2}"
 _LONGEST_LOCAL: Final = 64
@@ -28,6 +28,8 @@ class _Shapes(NamedTuple):
     scheme: re.Pattern[str]
     curl: re.Pattern[str]
     given: re.Pattern[str]
+    cookies: re.Pattern[str]
+    cookie: re.Pattern[str]
     email: re.Pattern[str]
     local: re.Pattern[str]
     remote: re.Pattern[str]
@@ -48,6 +50,13 @@ def _compiled() -> _Shapes:
             r"(?:sshpass[ \t]{1,4}-p[ \t]{0,4}|\blogin\b[^\n;&|]{0,120}?[ \t]-p[ \t=]{1,4}"
             r"|mysql(?:dump|admin)?[ \t](?:[^\n;&|]{0,120}?[ \t])?-p)(?:\\{0,64}[\"'])?(?P<secret>[^\s\"'\\]{4,256})"
         ),
+        re.compile(
+            r"cookie(?:\\{0,64}[\"'])?[ \t]{0,4}[:= ][ \t]{0,4}(?:\\{0,64}[\"'])?(?P<all>[^\r\n\"'\\]{1,8192}+)"
+        ),
+        # Whoever holds a session is in: a value as long as one, and not where or how long it holds.
+        re.compile(
+            r"(?<![\w.-])(?!(?:path|domain|expires|max-age|samesite)=)[\w.-]{1,64}=(?P<secret>[\w%.~+/:-]{16,}+={0,2})"
+        ),
         re.compile(r"@(?<=[\w.+%~-]@)(?P<domain>(?:\w(?:[\w-]{0,62})\.){1,8}[^\W\d_]{2,24})(?![A-Za-z0-9])"),
         re.compile(r"[\w.+%~-]{1,64}(?:'[ODod](?!\w))?"),
         re.compile(r":[\w.~-]{0,64}/"),
@@ -66,6 +75,8 @@ def spans(text: str, low: str) -> Iterator[Span]:
                     yield span
         yield from _emails(text, shapes, ends)
     yield from _in_headers(text, low, shapes)
+    if "cookie" in low:
+        yield from _in_cookies(text, low, shapes)
 
 
 def _in_headers(text: str, low: str, shapes: _Shapes) -> Iterator[Span]:
@@ -85,6 +96,14 @@ def _in_headers(text: str, low: str, shapes: _Shapes) -> Iterator[Span]:
         for found in shapes.given.finditer(text):
             if not is_stand_in(found["secret"]) and not found["secret"].startswith(("-", "$")):
                 yield Span(*found.span("secret"), "authorization")
+
+
+def _in_cookies(text: str, low: str, shapes: _Shapes) -> Iterator[Span]:
+    for found in shapes.cookies.finditer(low):
+        for one in shapes.cookie.finditer(low, *found.span("all")):
+            start, end = one.span("secret")
+            if any(map(str.isdigit, text[start:end])) and not is_masked(text[start:end]):
+                yield Span(start, end, "cookie")
 
 
 def _in_urls(text: str, shapes: _Shapes) -> Iterator[Span]:
