@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import tracemalloc
 from array import array
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -771,6 +771,34 @@ class TestAnotherStateInItsPlace:
             transaction.append(FILE, b"one\n")
         with store.read() as reading:
             assert reading.outputs(layout.QUARANTINE) == {FILE: 4}
+
+    @pytest.mark.parametrize("committed", [True, False])
+    def test_no_tree_is_made_where_it_moved_away_amid_a_transaction(self, root: Path, committed: bool) -> None:
+        """A fleet that is busy has one under way when ROOT moves: neither it nor a file replaced whole brings it back."""
+        tree, gone = root / "tree", root / "gone"
+        told: list[BoundaryError] = []
+        store = Store(Tree(tree), FakeClock(NOW), told.append)
+        if committed:  # else its end has a file to make
+            with store.write() as transaction:
+                transaction.append(FILE, b"one\n")
+        refused = nullcontext() if committed else pytest.raises(BoundaryError, match="No such file")
+        with refused, store.write() as transaction:
+            transaction.event("hq_collection")
+            transaction.append(FILE, b"two\n")
+            tree.rename(gone)
+        with pytest.raises(BoundaryError, match="No such file"):
+            Tree(tree).replace(layout.ROUTES, b"{}")
+        assert not tree.exists()
+        assert len(told) == committed, "the event could not be told"
+        gone.rename(tree)
+        with store.write() as transaction:
+            transaction.append(FILE, b"three\n")
+            transaction.event("daemon_stopped")
+        assert (tree / FILE).read_bytes() == (b"one\ntwo\nthree\n" if committed else b"three\n")
+        assert [json.loads(line)["event"] for line in (tree / layout.EVENTS).read_bytes().splitlines()] == (
+            ["hq_collection", "daemon_stopped"] if committed else ["daemon_stopped"]
+        )
+        store.close()
 
 
 def test_a_key_of_any_length_and_content_is_bound_whole(root: Path) -> None:

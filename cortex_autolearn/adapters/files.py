@@ -65,17 +65,18 @@ def wrap(operation: str, subject: object) -> Iterator[None]:
         raise BoundaryError(operation, str(subject), cause, hint=hint, retryable=retryable) from error
 
 
-def replace(path: Path, data: bytes | Iterable[bytes]) -> None:
+def replace(path: Path, data: bytes | Iterable[bytes], below: Path | None = None) -> None:
     """Replace ``path`` whole: readers see the old content or the new, also after a crash or a power cut.
 
-    Missing folders are created. The new file has mode 0644 less the umask; a link at ``path`` is itself replaced.
+    Missing folders are created, but for ``below`` (see :func:`make_folder`). The new file has mode 0644 less the umask;
+    a link at ``path`` is itself replaced.
     When ``data`` raises, that error passes through and nothing has changed.
 
     Raises:
         BoundaryError: a file operation failed, and no temporary file is left. The old content stands, or, when it
             was the sync of the folder that failed, the new.
     """
-    temporary = stage(path, data)
+    temporary = stage(path, data, below)
     try:
         with wrap("replace", path):
             os.rename(temporary, path)
@@ -86,7 +87,7 @@ def replace(path: Path, data: bytes | Iterable[bytes]) -> None:
     fsync_dir(path.parent)
 
 
-def stage(path: Path, data: bytes | Iterable[bytes]) -> Path:
+def stage(path: Path, data: bytes | Iterable[bytes], below: Path | None = None) -> Path:
     """Write what is to replace ``path`` to a temporary file beside it, durably, and return that file's path.
 
     Raises:
@@ -94,7 +95,7 @@ def stage(path: Path, data: bytes | Iterable[bytes]) -> Path:
     """
     temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.tmp")
     with wrap("create the folder of", path):
-        make_folder(path.parent)
+        make_folder(path.parent, below)
     with wrap("replace", path):
         opened = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
@@ -112,16 +113,21 @@ def stage(path: Path, data: bytes | Iterable[bytes]) -> Path:
     return temporary
 
 
-def make_folder(folder: Path) -> None:
-    """Create ``folder`` and its missing parents, each fsynced into the one above. Raises OSError."""
+def make_folder(folder: Path, below: Path | None = None) -> None:
+    """Create ``folder`` and its missing parents, each fsynced into the one above. Raises OSError.
+
+    ``below`` is never created: ROOT that was moved away, say, for what is made in its place would pass for it.
+    """
     try:
         folder.mkdir()
     except FileExistsError:
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
     except FileNotFoundError:
-        make_folder(folder.parent)
-        make_folder(folder)
+        if folder.parent == below:
+            raise
+        make_folder(folder.parent, below)
+        make_folder(folder, below)
     else:
         fsync_dir(folder.parent)
 

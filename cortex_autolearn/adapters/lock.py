@@ -44,8 +44,8 @@ class FileLock:
         """
         assert self._opened < 0, "taken already"
         with files.wrap("lock", self._path):
-            if self._path.parent.parent.is_dir():  # else ROOT moved, or its disk is gone: none is made in its place
-                files.make_folder(self._path.parent)
+            # Its own folder comes back; without the one above it ROOT moved, or its disk is gone: none is made there.
+            files.make_folder(self._path.parent, self._path.parent.parent)
             opened = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
             try:
                 fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -163,7 +163,7 @@ class Tree:
 
     def replace(self, relative: str, data: bytes | Iterable[bytes]) -> None:
         """Replace a file below ROOT whole; see :func:`replace`."""
-        replace(self.path(relative), data)
+        replace(self.path(relative), data, self.root)
 
     def size(self, relative: str) -> int:
         """Return a regular file's size in bytes; 0 where there is none.

@@ -264,7 +264,7 @@ class Store:
         try:
             path = self._tree.path(layout.EVENTS)
             with database_errors(self._path), files.wrap("append to", path):
-                files.make_folder(path.parent)
+                files.make_folder(path.parent, self._tree.root)
                 opened = os.open(path, _EVENTS_FLAGS, 0o644)
                 try:
                     end, last, line = _last_event(opened)

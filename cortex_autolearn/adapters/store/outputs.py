@@ -77,7 +77,7 @@ class Outputs:
             self._set_aside(path)
         elif relative not in self._rewritten:
             self._keep_foreign(relative, max(committed, appended_end))
-        temporary = files.stage(path, data)
+        temporary = files.stage(path, data, self._tree.root)
         self._staged.append(temporary)
         self._rewritten.add(relative)
         with files.wrap("read", temporary):
@@ -147,7 +147,8 @@ class Outputs:
         for relative, staged, length in rows:
             path = self._tree.path(relative)
             with files.wrap("replace", path):
-                files.make_folder(path.parent)  # it may have been removed meanwhile: then the file is mended
+                # It may have been removed meanwhile: then the file is mended.
+                files.make_folder(path.parent, self._tree.root)
                 if path.is_dir():
                     self._set_aside(path)
                 try:
@@ -200,7 +201,7 @@ class Outputs:
         length = self.length(relative)
         path = self._tree.path(relative)
         with files.wrap("open for appending", path):
-            files.make_folder(path.parent)
+            files.make_folder(path.parent, self._tree.root)
             opened = os.open(path, _FLAGS | os.O_CREAT, 0o644)
         try:
             with files.wrap("open for appending", path):
