@@ -107,23 +107,21 @@ class Demand:
             self._on_bronze()
             return
         if job == "rollout":  # its own files are among those: it is asked whether they say anything new
-            self._lanes.ask_if_waiting(job, "watcher")
+            self._lanes.ask_or_put_off(Request(job, "watcher", if_waiting=True))
             return
         ours = all(path.name.endswith(layout.OWN_SILVER_SUFFIX) for path in paths)
         # While our own run writes silver, nobody else's does, and when it ends the lane asks for the collection.
         if not (ours and {"silver", "medallion"} & set(self._lanes.running)):
-            if ours:
-                self._lanes.ask_if_waiting(job, "watcher")
-            else:
-                self._lanes.ask(Request(job, "watcher"))
+            self._lanes.ask_or_put_off(Request(job, "watcher", if_waiting=ours))
 
     def beat(self) -> None:
         """Ask for what waits, and for what failed and has no time of its own."""
-        # What failed waits for its next time, unless something came since, or it has none.
-        waiting = {job.name for job in planned(self._app.settings.schedule)} - self._lanes.take_put_off()
+        scheduled = {job.name for job in planned(self._app.settings.schedule)}
         for job in WAITS.keys() - {"silver"}:  # bronze that grows is the watcher's business
-            if job not in waiting or not self._lanes.has_failed(job):
+            if job not in scheduled or not self._lanes.has_failed(job):  # that waits for its next time
                 self._lanes.ask(Request(job, "heartbeat", if_waiting=True))
+        for request in self._lanes.take_put_off():  # unless something came since
+            self._lanes.ask(request._replace(trigger="heartbeat"))
         if self._bronze_put_off or self._lanes.has_failed("silver"):  # no slot of the schedule tries that again
             self._bronze_put_off = False
             self._ask_for_silver("heartbeat")

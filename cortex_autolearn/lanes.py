@@ -129,7 +129,7 @@ class Lanes:
         self._on_end = on_end
         self._is_closed = False
         self._failed: set[str] = set()
-        self._put_off: set[str] = set()
+        self._put_off: dict[str, Request] = {}
         self._threads: set[int] = set()
         self._lanes = {name: Lane(name, self._run) for name in dict.fromkeys(LOCKS.get(job, job) for job in JOBS)}
 
@@ -163,17 +163,18 @@ class Lanes:
         """Have a job run as soon as its turn comes."""
         self._lanes[LOCKS.get(request.job, request.job)].ask(request)
 
-    def ask_if_waiting(self, job: str, trigger: str) -> None:
-        """Have a job run if something waits for it; one that failed is put off: changes come many times a second."""
-        if job in self._failed:
-            self._put_off.add(job)
-        else:
-            self.ask(Request(job, trigger, if_waiting=True))
+    def ask_or_put_off(self, request: Request) -> None:
+        """Have a job run because something changed; one that failed is put off: changes come many times a second."""
+        if request.job not in self._failed:
+            self.ask(request)
+            return
+        waiting = self._put_off.get(request.job)
+        self._put_off[request.job] = request if waiting is None else _merged(waiting, request)
 
-    def take_put_off(self) -> set[str]:
-        """Return the jobs that were put off since this was asked last."""
-        found, self._put_off = self._put_off, set()
-        return found
+    def take_put_off(self) -> list[Request]:
+        """Return what was put off since this was asked last."""
+        found, self._put_off = self._put_off, {}
+        return list(found.values())
 
     def close(self) -> None:
         """Take nothing more, forget what waits, and give up what waits for another process."""
@@ -188,7 +189,7 @@ class Lanes:
             return
         for job in _FOLLOWERS.get(request.job, ()):
             if job != "scoring" or job not in self._failed:  # what a provider refused waits for its next time
-                self.ask_if_waiting(job, request.job)
+                self.ask_or_put_off(Request(job, request.job, if_waiting=True))
 
     def _run_now(self, request: Request) -> bool:
         """Run a job, if it is still wanted, and tell whether it was. Never raises for what a job fails of."""

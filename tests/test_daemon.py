@@ -497,6 +497,25 @@ def test_what_failed_is_not_tried_again_at_each_growth(start: Callable[..., Proc
     assert daemon.stop() == 0
 
 
+def test_collection_that_failed_is_not_tried_again_at_each_growth_of_silver(start: Callable[..., Process]) -> None:
+    """Nor where Cortex refines and writes silver itself, of which only a run of the collection finds out what is new."""
+    daemon = start().settled()
+    in_the_way = daemon.root / layout.OUTCOMES
+    in_the_way.write_text("in the way")
+    tasks = {"first"}
+    append(daemon.root, layout.SILVER, "20260105.jsonl", task("first"))
+    daemon.wait_for("job_failed", job="collection")
+    began = time.monotonic()
+    while time.monotonic() < began + 3:
+        tasks.add(f"t{len(tasks)}")
+        append(daemon.root, layout.SILVER, "20260105.jsonl", task(f"t{len(tasks) - 1}"))
+        time.sleep(0.02)
+    assert len(daemon.logged("job_failed", job="collection")) <= 3 + (time.monotonic() - began)
+    in_the_way.unlink()
+    until(lambda: collected(daemon.root) == tasks, "all, though nothing grows any more")
+    assert daemon.stop() == 0
+
+
 def test_storm_costs_a_few_runs(start: Callable[..., Process]) -> None:
     """Thousands of changes within seconds are worked off by a few runs."""
     daemon = start().settled()
