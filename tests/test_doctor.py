@@ -175,6 +175,7 @@ class TestIll:
         found = checks(root)["state"]
         assert found.verdict == "fail"
         assert "backup" in found.remedy
+        assert "Remove its -wal and -shm" in found.remedy, "SQLite would write what they hold over the backup"
         assert "scores, labels, trainings and tests are lost" in found.remedy
 
     def test_a_state_that_cannot_be_opened_is_not_called_damaged(self, root: Path) -> None:

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from cortex_autolearn.ports import Clock
 
 DAMAGED: Final = (
-    "Restore it from a backup, or move it away: bronze is read again, and what was collected is kept aside; scores, "
-    "labels, trainings and tests are lost then"
+    "Stop the daemon. Remove its -wal and -shm, which would damage another state.db, and restore it from a backup, or "
+    "move all three away: bronze is read again, and what was collected is kept aside; scores, labels, trainings and "
+    "tests are lost then"
 )
 _BUSY_TIMEOUT_S: Final = 60
 _EVENTS_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
