@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shlex
 import subprocess
 import sys
 import threading
@@ -19,7 +18,7 @@ import pytest
 from bedrock_api import ACCOUNT, BUCKET, KEY, NOVA, ROLE, SECRET, BedrockApi
 from bedrock_support import POLICY, Rig, credentials, fresh, service
 
-from cortex_autolearn.adapters import observe
+from cortex_autolearn.adapters import extras, observe
 from cortex_autolearn.adapters.trainers.bedrock import Aws, BedrockTrainer
 from cortex_autolearn.adapters.trainers.bedrock.aws import Fault
 from cortex_autolearn.adapters.trainers.bedrock.pool import Pool
@@ -300,8 +299,7 @@ def test_without_boto3_it_says_how_to_get_it() -> None:
         "except BoundaryError as error: print(error.cause, error.hint, sep='; ')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    pip = f"{shlex.quote(sys.executable)} -m pip"
-    assert done.stdout == f"the package boto3 is not installed; Install it: {pip} install 'cortex-autolearn[bedrock]'\n"
+    assert done.stdout == f"the package boto3 is not installed; {extras.remedy('bedrock')}\n"
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------
