@@ -74,7 +74,7 @@ class Daemon:
         self._sides: set[str] = set()
         self._beat_at: float | None = None
         self._beat_pause_s = app.settings.daemon.heartbeat_s
-        self._note: Callable[[dict[str, Any]], None] = _nothing
+        self._note: Callable[[dict[str, Any]], None] = lambda _more: None
         self._log = app.log
         self._time = RealTime(app.clock.now) if time is None else time
         self._read_settings = read_settings
@@ -90,6 +90,7 @@ class Daemon:
         self._scheduler = Scheduler(planned(app.settings.schedule), self._time, self._demand.on_due)
         self._watcher = self._make_watcher() if app.settings.watch.enabled else None
         self._sweep_s = app.settings.watch.sweep_s
+        self._begun_with = {row.key: row.value for row in settings.show(app.loaded)}
 
     @property
     def has_abandoned(self) -> bool:
@@ -291,11 +292,12 @@ class Daemon:
             self._log.error("reload_refused", problems=[str(problem) for problem in error.problems])
             return
         before = {row.key: row.value for row in settings.show(self._app.loaded)}
-        changed = {row.key: row.value for row in settings.show(loaded) if row.value != before[row.key]}
+        now = {row.key: row.value for row in settings.show(loaded)}
+        changed = {key: value for key, value in now.items() if value != before[key]}
         self._app.reload(loaded)
         self._app.logging.set_level(loaded.settings.log.level)
         self._scheduler.replace(planned(loaded.settings.schedule))
-        needs_restart = [key for key in changed if key.startswith(_FIXED)]
+        needs_restart = [key for key in now if key.startswith(_FIXED) and now[key] != self._begun_with[key]]
         self._log.info("reloaded", changed=changed, needs_restart=needs_restart)
         await self._demand.catch_up()
 
@@ -382,10 +384,6 @@ def serve(
     finally:
         logging.close()
     return code
-
-
-def _nothing(_more: dict[str, Any]) -> None:
-    pass
 
 
 async def _shielded(work: Awaitable[None]) -> None:

@@ -353,6 +353,13 @@ def test_bad_configuration_is_refused_and_good_one_taken(start: Callable[..., Pr
     (reloaded,) = daemon.wait_for("reloaded")
     assert reloaded["changed"] == {"collect.min_quality": "3.0", "log.queue_size": "500"}
     assert reloaded["needs_restart"] == ["log.queue_size"]
+    daemon.signal(signal.SIGHUP)
+    again = daemon.wait_for("reloaded", 2)[1]
+    assert (again["changed"], again["needs_restart"]) == ({}, ["log.queue_size"]), "it still waits for a restart"
+    config.write_text("[collect]\nmin_quality = 3.0\n")
+    daemon.signal(signal.SIGHUP)
+    back = daemon.wait_for("reloaded", 3)[2]
+    assert (list(back["changed"]), back["needs_restart"]) == (["log.queue_size"], []), "it is as at the start again"
     mediocre, bad = task("mediocre", quality_score=3.2), task("bad", quality_score=2.9)
     append(daemon.root, layout.BRONZE, "tasks.jsonl", mediocre, bad)
     until(lambda: collected(daemon.root) == {"mediocre"}, "what the new rule lets pass")
