@@ -38,6 +38,7 @@ _BOOLS: Final = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),
 }
+_ADDRESS: Final = re.compile(r"(?:tcp|udp|sctp)://")
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,600}")  # Python may refuse to convert more than 640 digits
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]{1,600}(?:\.[0-9]{0,600})?|\.[0-9]{1,600})(?:[eE][+-]?[0-9]{1,9})?")
 
@@ -151,7 +152,8 @@ def read_environment(
     """Return what ``CORTEX_AUTOLEARN__SECTION__KEY`` variables give; append unknown ones to ``problems``.
 
     A setting's name with one underscore for two would have no effect, so it is unknown as well. Others that begin with
-    ``CORTEX_AUTOLEARN_`` are somebody's own.
+    ``CORTEX_AUTOLEARN_`` are somebody's own, and so is the address that Kubernetes gives every process beside a service
+    called cortex-autolearn-http, in ``CORTEX_AUTOLEARN_HTTP_PORT``.
     """
     known = {field.environment: field for field in fields.values()}
     meant = {_single(name): name for name in known}
@@ -163,7 +165,7 @@ def read_environment(
         elif name.upper().startswith(PREFIX):
             source = str(Source(Origin.ENVIRONMENT, clipped(name)))
             problems.append(Problem(source=source, reason=_unknown_variable(name, list(known), problems)))
-        elif _single(name) in meant:
+        elif _single(name) in meant and not _ADDRESS.match(text):
             source = str(Source(Origin.ENVIRONMENT, clipped(name)))
             problems.append(Problem(source=source, reason=f"unknown variable; did you mean {meant[_single(name)]}?"))
     return given

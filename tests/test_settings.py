@@ -412,6 +412,14 @@ def test_variables_of_somebody_else(tmp_path: Path) -> None:
     assert set(loaded.origins.values()) == {"default"}
 
 
+def test_variables_of_a_service_of_kubernetes(tmp_path: Path) -> None:
+    """What it gives every process beside a service called like ours keeps none from starting; a port that is meant does."""
+    beside = {"HTTP_SERVICE_HOST": "10.0.0.1", "HTTP_PORT": "tcp://10.0.0.1:9464", "PORT_9464_TCP_PORT": "9464"}
+    loaded = load(tmp_path, environ={f"CORTEX_AUTOLEARN_{name}": text for name, text in beside.items()})
+    assert set(loaded.origins.values()) == {"default"}
+    assert refused(tmp_path, environ={"CORTEX_AUTOLEARN_HTTP_PORT": "9465"})
+
+
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
