@@ -142,11 +142,7 @@ class Daemon:
             BoundaryError: the lock file or the state cannot be used.
         """
         with lock.FileLock(self._app.tree.path(layout.DAEMON_LOCK)) as mine:
-            for _ in range(_LOCK_TRIES):  # whoever asks whether it is held holds it for a moment
-                if mine.acquire():
-                    break
-                await asyncio.sleep(_LOCK_PAUSE_S)
-            else:
+            if not await _acquired(mine):
                 holder = lock.holder(self._app.tree.path(layout.DAEMON_LOCK))
                 self._log.error("another_daemon_runs", **{f"holder_{key}": value for key, value in holder.items()})
                 return EXIT_OTHER_INSTANCE
@@ -189,8 +185,7 @@ class Daemon:
             lanes = [group.create_task(self._side(lane.name, lane.work())) for lane in self._lanes]
             sides = {"scheduler": self._schedule(), "heartbeat": self._heartbeat(), "reload": self._reloads()}
             if self._watcher is not None:
-                sweep = self._sweep(self._watcher, self._sweep_s)
-                sides |= {"watcher": self._watcher.run(self._stop), "sweep": sweep}
+                sides |= {"watcher": self._watcher.run(self._stop), "sweep": self._sweep(self._watcher, self._sweep_s)}
             if self._service is not None:  # last, so that the others have begun when it says so
                 sides["service"] = self._service.run(self, self._note)
             tasks = [group.create_task(self._side(name, side)) for name, side in sides.items()]
@@ -384,6 +379,15 @@ def serve(
     finally:
         logging.close()
     return code
+
+
+async def _acquired(mine: lock.FileLock) -> bool:
+    """Take the lock; False where another daemon has it. Whoever asks whether it is held holds it for a moment."""
+    for _ in range(_LOCK_TRIES):
+        if mine.acquire():
+            return True
+        await asyncio.sleep(_LOCK_PAUSE_S)
+    return False
 
 
 async def _shielded(work: Awaitable[None]) -> None:

@@ -118,20 +118,9 @@ class Watcher:
         stopping.add_done_callback(lambda _: self._tell())
         try:
             while not stop.is_set():
-                reason = await in_thread(self._reason_to_poll, "mounts")
-                if reason is None:
-                    try:
-                        await self._follow(stop)
-                        continue
-                    except _EventsFailedError as error:
-                        if isinstance(error.__cause__, FileNotFoundError):
-                            # A folder vanished between finding it and watching it: find again.
-                            await asyncio.sleep(_QUIET_S)
-                            continue
-                        if self._polling == "never":
-                            raise self._impossible(error) from error
-                        reason = str(error)
-                await self._poll(stop, reason)
+                reason = await in_thread(self._reason_to_poll, "mounts") or await self._listen(stop)
+                if reason is not None:
+                    await self._poll(stop, reason)
         finally:
             stopping.cancel()
             self._loop = self._news = None
@@ -148,6 +137,19 @@ class Watcher:
             self._rearm = True
             self._loop.call_soon_threadsafe(self._tell)
         return changed
+
+    async def _listen(self, stop: asyncio.Event) -> str | None:
+        """Listen until folders must be found again or ``stop`` is set; return why to poll where that is impossible."""
+        try:
+            await self._follow(stop)
+        except _EventsFailedError as error:
+            if isinstance(error.__cause__, FileNotFoundError):  # a folder vanished between finding and watching it
+                await asyncio.sleep(_QUIET_S)
+                return None
+            if self._polling == "never":
+                raise self._impossible(error) from error
+            return str(error)
+        return None
 
     async def _follow(self, stop: asyncio.Event) -> None:
         """Listen with one set of watches, until they must be renewed or ``stop`` is set."""
