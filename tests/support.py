@@ -330,7 +330,7 @@ def quick_folder() -> Iterator[Path]:
 
 # --- processes that are killed ---------------------------------------------------------------------------------------
 
-DEADLY = ("fsync", "rename", "pwrite", "write", "ftruncate", "unlink", "rmdir")
+DEADLY = ("fsync", "rename", "pwrite", "pwritev", "write", "ftruncate", "unlink", "rmdir")
 """Calls of ``os`` before each of which a process may die, and in the middle of those that write."""
 
 
@@ -502,13 +502,20 @@ class _Deadly:
     def _around(self, name: str, call: Any) -> Any:
         def called(*args: Any, **kwargs: Any) -> Any:
             self.step()
-            if self._armed and name in ("write", "pwrite"):
+            if self._armed and name in ("write", "pwrite", "pwritev"):
                 if self.made == self._die_at:
-                    call(args[0], bytes(args[1])[: len(args[1]) // 2], *args[2:])
+                    call(args[0], _half(args[1]), *args[2:])
                 self.step()
             return call(*args, **kwargs)
 
         return called
+
+
+def _half(data: Any) -> Any:
+    """Return the first half of what is to be written: bytes, or a list of them."""
+    if isinstance(data, list):
+        return [_half(b"".join(data))]
+    return bytes(data)[: len(data) // 2]
 
 
 def lengths(data: Iterable[bytes]) -> int:

@@ -315,7 +315,7 @@ class TestDurability:
         """What a power cut leaves is never less than what the state says: fsync comes first, for every file."""
         unsynced: set[int] = set()
         at_commit: list[set[int]] = []
-        real = {name: getattr(os, name) for name in ("pwrite", "write", "fsync")}
+        real = {name: getattr(os, name) for name in ("pwrite", "pwritev", "write", "fsync")}
 
         def watch(name: str) -> Callable[..., Any]:
             def call(opened: int, *rest: Any) -> Any:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-CALLS: Final = ("write", "pwrite", "fsync", "rename", "ftruncate", "unlink", "rmdir", "mkdir")
-_WRITING: Final = ("write", "pwrite")
+CALLS: Final = ("write", "pwrite", "pwritev", "fsync", "rename", "ftruncate", "unlink", "rmdir", "mkdir")
+_WRITING: Final = ("write", "pwrite", "pwritev")
 _NEEDING_NOTHING: Final = ("ftruncate",)
 """Calls that a full disk does not refuse."""
 _BY_PATH: Final = ("rename", "unlink", "rmdir", "mkdir")
@@ -91,13 +91,20 @@ def _around(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         if plan is None or (name in _BY_PATH and os.fspath(args[0]).startswith(_STATE.outside)):
             return call(*args, **options)
         if name in _WRITING and _STATE.made == plan.at:
-            call(args[0], bytes(args[1])[: len(args[1]) // 2], *args[2:])
+            call(args[0], _half(args[1]), *args[2:])
         if plan.what == "refuse" and name in _NEEDING_NOTHING:
             return call(*args, **options)
         _count()
         return call(*args, **options)
 
     return called
+
+
+def _half(data: Any) -> Any:
+    """Return the first half of what is to be written: bytes, or a list of them."""
+    if isinstance(data, list):
+        return [_half(b"".join(data))]
+    return bytes(data)[: len(data) // 2]
 
 
 def _count() -> None:
