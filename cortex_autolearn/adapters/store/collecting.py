@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from cortex_autolearn.adapters.store.many import rows_for
+from cortex_autolearn.adapters.store.many import insert, rows_for
 from cortex_autolearn.adapters.store.refining import any_of_cortex, each_once
 from cortex_autolearn.adapters.store.scores import any_scores
 from cortex_autolearn.model.ledger import Collected, Line, Ungated
@@ -109,8 +109,9 @@ class CollectingTables:
 
     def put_collected(self, rows: Sequence[Collected]) -> None:
         """Add to the set, or let a later record stand in it; it is in the set since the first one was."""
-        self.connection.executemany(
-            f"INSERT INTO outcomes ({_COLLECTED}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        insert(
+            self.connection,
+            f"INSERT INTO outcomes ({_COLLECTED}) VALUES {{many}} "
             "ON CONFLICT (task_id) DO UPDATE SET split = excluded.split, day = excluded.day, "
             "position = excluded.position, length = excluded.length, source = excluded.source, "
             "source_offset = excluded.source_offset, text_bytes = excluded.text_bytes",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, overload
 
 import orjson
 
-from cortex_autolearn.adapters.store.many import rows_for
+from cortex_autolearn.adapters.store.many import insert, rows_for
 from cortex_autolearn.model import layout
 from cortex_autolearn.model.ledger import BRONZE_ORIGIN, TASK_COLUMNS, Source, Standing
 
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 _LONG_S: Final = 86_400  # longer durations are not told apart by second
 _SOURCE_COLUMNS: Final = "id, path, identity, mark, position, size, mtime_ns, grown_us"
-_INSERT_TASK: Final = (
-    f"INSERT INTO tasks (id, {', '.join(TASK_COLUMNS)}) VALUES (?, {', '.join('?' * len(TASK_COLUMNS))})"
-)
+_INSERT_TASKS: Final = f"INSERT INTO tasks (id, {', '.join(TASK_COLUMNS)}) VALUES {{many}}"
 _OF_DAY: Final = (
     "tasks.day = :day AND tasks.id BETWEEN (SELECT first_id FROM days WHERE day = :day) "
     "AND (SELECT last_id FROM days WHERE day = :day)"
@@ -160,7 +158,7 @@ class RefiningTables:
             self.connection.executemany("DELETE FROM tasks WHERE id = ?", [(row_id,) for row_id in replaced])
         found = self.connection.execute("SELECT value FROM meta WHERE key = 'next_task'").fetchone()
         first = 1 if found is None else int(found[0])
-        self.connection.executemany(_INSERT_TASK, [(row_id, *row) for row_id, row in enumerate(rows, first)])
+        insert(self.connection, _INSERT_TASKS, [(row_id, *row) for row_id, row in enumerate(rows, first)])
         self.connection.execute(
             "INSERT OR REPLACE INTO meta (key, value) VALUES ('next_task', ?)", (first + len(rows),)
         )
