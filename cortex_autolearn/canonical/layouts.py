@@ -94,7 +94,7 @@ class Layout:
         "ranked_by",
         "seconds",
         "short",
-        "spaced_tokens",
+        "spaced",
         "states",
         "task_id",
         "times",
@@ -122,14 +122,16 @@ class Layout:
         self.states: dict[bytes, State] = {}
         self.pick_names: Callable[[Fields], tuple[msgspec.Raw, ...]] = nothing
         self.pick_state: Callable[[Fields], tuple[msgspec.Raw, ...]] = nothing
-        self.spaced_tokens = [f', "{key}": '.encode() for key in keys]
-        if keys:
-            self.spaced_tokens[0] = f'{{"{keys[0]}": '.encode()
+        # A spaced record in its parts: before each value, which is put between two of them, its key.
+        self.spaced = list(chain.from_iterable((f', "{key}": '.encode(), b"") for key in keys))
+        self.spaced[:1] = [f'{{"{key}": '.encode() for key in keys[:1]]
+        self.spaced.append(b"}")
 
     def is_spaced(self, raw: bytes, fields: Fields) -> bool:
         """Tell whether ``raw`` is written with a space after each colon and comma and no key twice."""
-        written = b"".join(chain.from_iterable(zip(self.spaced_tokens, fields.values(), strict=True)))
-        return len(raw) == len(written) + 1 and raw.startswith(written)
+        parts: list[bytes | msgspec.Raw] = [*self.spaced]
+        parts[1::2] = fields.values()
+        return b"".join(parts) == raw
 
 
 def nothing(_: Fields) -> tuple[msgspec.Raw, ...]:
