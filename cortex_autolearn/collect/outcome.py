@@ -44,7 +44,7 @@ _decode_paths = msgspec.json.Decoder(_Paths).decode
 def texts_of(silver: bytes) -> Texts | None:
     """Take one of our silver lines apart; None when it is none."""
     try:
-        silver.decode()  # what passes through as it was written is not looked at again
+        silver.isascii() or silver.decode()  # what passes through as it was written is not looked at again
         fields = _decode_fields(silver)
         return texts(bytes(fields["canonical"]), fields)
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
