@@ -18,6 +18,11 @@ RULES: Final = ("url-password", "authorization", "cookie")  # and "email", which
 _SCHEME: Final = r":(?:\\{0,64}/){2}"
 _LONGEST_LOCAL: Final = 64
 _NEAR_CURL: Final = 300  # characters between curl and its -u
+# Whose login takes a password behind -p; that of others a port, a protocol or a package: gh auth login -p https.
+_REGISTRIES: Final = (
+    r"(?:docker|podman|nerdctl|buildah|skopeo|oras|registry|az|acr|oc|cf|ibmcloud|faas-cli|crane[ \t]auth)"
+)
+_LINE: Final = r"(?:[^\n\\;&|]|\\(?![nr]))"  # one sign of a command's line, which may be written in JSON
 _ESCAPED: Final = frozenset("nrtbf")
 _LOOKS_LIKE_PORT: Final = re.compile(r"[0-9]{1,5}[?#]")
 
@@ -47,11 +52,16 @@ def _compiled() -> _Shapes:
             r":(?P<secret>[^\s\"'\\]{1,256})"
         ),
         re.compile(
-            r"(?:sshpass[ \t]{1,4}-p[ \t]{0,4}|\blogin\b[^\n;&|]{0,120}?[ \t]-p[ \t=]{1,4}"
-            r"|mysql(?:dump|admin)?[ \t](?:[^\n;&|]{0,120}?[ \t])?-p)(?:\\{0,64}[\"'])?(?P<secret>[^\s\"'\\]{4,256})"
+            r"(?:sshpass[ \t]{1,4}-p[ \t]{0,4}"
+            rf"|\b{_REGISTRIES}[ \t]{{1,4}}login\b{_LINE}{{0,120}}?[ \t]-p[ \t=]{{1,4}}"
+            # As find has -print and -prune, and docker run -p its ports.
+            rf"|mysql(?:dump|admin)?[ \t](?:{_LINE}{{0,120}}?[ \t])?-p(?!r(?:intf?0?|une)\b|[0-9.]{{1,21}}:[0-9]))"
+            r"(?:\\{0,64}[\"'])?(?P<secret>[^\s\"'\\]{4,256})"
         ),
         re.compile(
-            r"cookie(?:\\{0,64}[\"'])?[ \t]{0,4}[:= ][ \t]{0,4}(?:\\{0,64}[\"'])?(?P<all>[^\r\n\"'\\]{1,8192}+)"
+            # A pair follows at once: a sentence, or a line of a log, may also speak of a cookie.
+            r"cookie(?:\\{0,64}[\"'])?[ \t]{0,4}[:= ][ \t]{0,4}(?:\\{0,64}[\"'])?"
+            r"(?P<all>(?=[^\s=;,\"'\\]{1,64}=)[^\r\n\"'\\]{1,8192}+)"
         ),
         # Whoever holds a session is in: a value as long as one, and not where or how long it holds.
         re.compile(
@@ -100,8 +110,12 @@ def _in_headers(text: str, low: str, shapes: _Shapes) -> Iterator[Span]:
 
 def _in_cookies(text: str, low: str, shapes: _Shapes) -> Iterator[Span]:
     for found in shapes.cookies.finditer(low):
-        for one in shapes.cookie.finditer(low, *found.span("all")):
+        begin, until = found.span("all")
+        for one in shapes.cookie.finditer(low, begin, until):
             start, end = one.span("secret")
+            before = low[max(begin, one.start() - 8) : one.start()].rstrip(" \t")
+            if before and not before.endswith((";", ",")):
+                continue  # what stands behind the cookies, or within a value
             if any(map(str.isdigit, text[start:end])) and not is_masked(text[start:end]):
                 yield Span(start, end, "cookie")
 
