@@ -707,6 +707,33 @@ class TestLife:
         assert isinstance(world.check()[0], Start)
         world.store.close()
 
+    @pytest.mark.parametrize("was_ahead_before", [False, True])
+    def test_a_clock_that_was_ahead_for_one_look_cancels_no_job(self, tmp_path: Path, was_ahead_before: bool) -> None:
+        """One that was submitted while the clock was ahead, with no event since to tell how long ago that was, is not
+        as old as the state, nor as the last time that the clock was set back."""
+        world = World(tmp_path, Script(outcome="hangs"), deadline_s=7_200)
+        if was_ahead_before:
+            world.clock.step(400 * 24 * HOUR_S)
+            with world.store.write() as transaction:
+                transaction.event("daemon_started")
+            world.clock.step(-400 * 24 * HOUR_S)
+        with world.store.write() as transaction:
+            transaction.event("daemon_started")
+        world.pass_time(30 * 24 * HOUR_S)
+        world.collect(1000)
+        world.trainer.errors["submit"] = refusal(retryable=True)
+        world.check()
+        world.trainer.errors.clear()
+        world.clock.step(400 * 24 * HOUR_S)
+        assert world.tend() == {"queued": 1}
+        world.clock.step(-400 * 24 * HOUR_S)
+        world.pass_time(3_600)
+        assert world.tend() == {"queued": 1}
+        assert not world.events("fine_tune_failed")
+        world.pass_time(3_601)
+        assert world.tend() == {"failed": 1}
+        world.store.close()
+
     def test_a_clock_that_was_behind_for_a_while_cancels_no_job(self, tmp_path: Path) -> None:
         """One that was looked at meanwhile goes on, as it was submitted when it was."""
         world = World(tmp_path, Script(outcome="hangs"), deadline_s=7_200)

@@ -63,7 +63,8 @@ def as_they_count(reading: TrainingReading, trainings: Sequence[Training], now_u
     """Return trainings without what happened to them while the clock was ahead by more than a day.
 
     When that was nobody knows: it would hide new examples, or put the next training off, until its time comes again. So
-    one that was asked for and ended then is left out, and one that goes on counts from when the clock was set back.
+    one that was asked for and ended then is left out, and one that goes on counts from when the clock was set back, or
+    was asked for, if that was later: where nothing was noted meanwhile, an earlier setting back is all that is known.
 
     A clock that is behind now looks the same, and would have all trained and paid for again, or cancelled as late:
     until the clock has stood for a day where it stands, trainings count as they are noted.
@@ -75,13 +76,14 @@ def as_they_count(reading: TrainingReading, trainings: Sequence[Training], now_u
     if set_back_us is None or set_back_us > now_us - DAY_US:
         return list(trainings)
     return [
-        _clipped(one, ahead_us, set_back_us if one.ended_us is None else one.asked_us)
-        for one in trainings
-        if one.ended_us is None or one.asked_us <= ahead_us
+        _clipped(one, ahead_us, set_back_us) for one in trainings if one.ended_us is None or one.asked_us <= ahead_us
     ]
 
 
-def _clipped(training: Training, ahead_us: int, to_us: int) -> Training:
+def _clipped(training: Training, ahead_us: int, set_back_us: int) -> Training:
+    to_us = set_back_us
+    if training.asked_us <= ahead_us:
+        to_us = training.asked_us if training.ended_us is not None else max(training.asked_us, set_back_us)
     times: dict[str, Any] = dict.fromkeys(_times_ahead(training, ahead_us), to_us)
     return training._replace(**times)
 
