@@ -461,6 +461,7 @@ def test_file_follows_no_link(tmp_path: Path, is_open: bool) -> None:  # noqa: F
         assert running.flush(5)
     assert precious.read_text() == "precious\n"
     assert "log_output_failed" in memory.getvalue()
+    assert "it is a link, and none is followed" in memory.getvalue()
     assert "back" in [line["event"] for line in lines_of((tmp_path / "disk" / "x.log").read_bytes())]
 
 

@@ -232,7 +232,12 @@ class FileOutput:
             # its place would pass for it.
             self._path.parent.mkdir(parents=not self._was_open, exist_ok=True)
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-            self._opened = os.open(self._path, flags, 0o644)
+            try:
+                self._opened = os.open(self._path, flags, 0o644)
+            except OSError as error:
+                if self._path.is_symlink():  # the system would tell of too many of them
+                    raise OSError(error.errno, "it is a link, and none is followed", str(self._path)) from None
+                raise
             self._was_open = True
             self._end_torn_line()
         return os.write(self._opened, data)
