@@ -38,6 +38,7 @@ from cortex_autolearn.rollout.decide import (
     decide,
     decide_watch,
     expected_days,
+    held,
     is_out_of_reach,
     is_quality_out_of_reach,
     percentage_for,
@@ -216,6 +217,8 @@ def test_an_alarm_forbids_promotion_and_retirement_but_no_rollback(alarm: str) -
     late = decided(numbers(**CONVINCED, **rung), elapsed_s=91 * 86_400)
     assert isinstance(late, Inconclusive)
     assert rules(late) == {"days", alarm}
+    assert held(numbers(**CONVINCED, **rung)) == decided(numbers(**CONVINCED, **rung))
+    assert held(numbers(**CONVINCED)) is None
 
 
 def test_missing_scores_block_a_rollback_by_quality_only() -> None:

@@ -231,6 +231,7 @@ def test_a_test_that_an_older_version_began_is_warned_of_as_well() -> None:
     assert warnings_of(test) == [QUALITY_OUT_OF_REACH, TOO_SLOW]
     again = structs.replace(test, notes={"warnings": [QUALITY_OUT_OF_REACH]})
     assert warnings_of(again) == [QUALITY_OUT_OF_REACH]
+    assert warnings_of(structs.replace(test, baseline={})) == [TOO_SLOW], "one that noted no rates rules nothing out"
 
 
 def test_thirty_days_are_not_too_long() -> None:
