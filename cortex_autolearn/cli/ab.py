@@ -177,7 +177,7 @@ def state_of(test: Experiment) -> str:
     """Return where a test stands, in a word or two."""
     if test.is_active:
         paused = bool(test.pauses) and test.pauses[-1].until_us is None
-        return "paused" if paused else "held" if test.alarms and test.kind == "test" else "active"
+        return "paused" if paused else "held" if test.is_held else "active"
     return _ENDED.get(test.ending or "", "ended")
 
 
@@ -252,7 +252,7 @@ def _summary_lines(found: Summary, expected: Forecast | None, now_us: int) -> li
 def _forecast_lines(test: Experiment, expected: Forecast | None, per_day: float, now_us: int) -> list[str]:
     if expected is None:
         return ["Nothing is decided while it is paused"] if state_of(test) == "paused" else []
-    if test.alarms and test.kind == "test":
+    if test.is_held:
         return [f"It ends by {when(expected.latest_us)}, if nobody aborts it before"]
     rate = f"Expected, at {number(per_day)} tasks a day"
     if expected.earliest_us is None:

@@ -271,7 +271,7 @@ def _trial(test: Experiment, phase: str, card: dict[str, Any]) -> str:
     gains = f"quality {number(gain['quality'], sign='+')}, "
     gains += f"completion {number(gain['completion_points'], ' points', sign='+')}"
     tasks = f"{after['challenger_tasks']:,} of {plural(after['tasks'], 'task')}"
-    says = "held" if test.alarms and test.kind == "test" else card["decision"]
+    says = "held" if test.is_held else card["decision"]
     return f"{test.model} {what}: {tasks}, {gains}: {says}"
 
 

@@ -116,6 +116,11 @@ class Experiment(Struct, frozen=True, kw_only=True):
         return self.ended_us is None
 
     @property
+    def is_held(self) -> bool:
+        """Whether an alarm keeps it from being decided; a watch goes on all the same."""
+        return bool(self.alarms) and self.kind == "test"
+
+    @property
     def model(self) -> str:
         """The version on trial."""
         return self.b if self.treated == "b" else self.a

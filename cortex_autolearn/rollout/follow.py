@@ -226,7 +226,7 @@ class Follower:
             assert not hasattr(taken, "reason"), taken
             return True
         transaction.put_experiment(test)
-        has_rung = test.kind == "test" and set(test.alarms) > set(before.alarms)
+        has_rung = test.is_held and set(test.alarms) > set(before.alarms)
         alarmed = decide.held(look.course.evidence.numbers()) if has_rung else None
         if alarmed is not None:  # also while it is paused, though nothing is decided then
             told = {"test_id": test.test_id, "master": test.master, "alarms": list(test.alarms)}
